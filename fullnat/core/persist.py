@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Persistence: clients of one prefix stay on one server, as with ipvsadm -p and -M.
+
+A template says so for one service and one client prefix.  The director asks find() before it asks
+the scheduler, and calls remember() for each flow it opens, whichever of the two chose the server.
+
+Rules.
+  1. A template lives for the service's timeout after its last new flow.  hold() and release() make it
+     outlive that while a flow of it lives, as in IPVS, where a template that controls connections is
+     re-armed for a minute whenever its time is up; here the minute begins when the last flow ends,
+     so a template lasts as long as in IPVS or up to a minute longer.
+  2. A quiesced server (weight 0) keeps its persistent clients: new flows of theirs go to it until the
+     template expires (IPVS with expire_quiescent_template = 0, its default).  So does an overloaded
+     one; the kernel's template check does not look at thresholds either.
+  3. A server that was removed, is disabled or was found down is not given back; the next remember()
+     replaces it.  IPVS knows removal only, which is how keepalived tells it of the other two.
+  4. The table is bounded.  When it is full the least recently used template goes first.  That costs a
+     client its server on a later flow; a flow that is open is never touched.
+
+The prefix length is the service's own, 0-32 or 0-128 by the family of its address.  Prefix 0 puts all
+clients on one server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import NamedTuple
+
+from cachetools import Cache, TLRUCache
+
+from fullnat.core.addr import Endpoint, IPAddress
+from fullnat.core.service import Admin, Health, RealServer, VirtualService
+from fullnat.core.timeouts import SECOND
+
+DEFAULT_CAPACITY = 1 << 16
+REARM = 60 * SECOND  # the kernel's ip_vs_conn_expire() looks again after so long
+_NEVER = 1 << 80
+
+
+class TemplateKey(NamedTuple):
+    """Whom a template is for; names the service by what outlives a reload, unlike the object."""
+
+    protocol: int
+    listen: Endpoint
+    prefix_length: int
+    prefix: int  # the client address without its host bits, shifted down
+
+
+@dataclass(slots=True)
+class Template:
+    """One client prefix of one service and its server."""
+
+    key: TemplateKey
+    server: RealServer
+    due: int = 0  # when its time is up, by the last new flow
+    flows: int = 0  # held by so many
+    expires: int = 0  # when it goes: due, or later for the sake of flows
+
+    @property
+    def clients(self) -> IPv4Network | IPv6Network:
+        """The client addresses it is for."""
+        address = self.key.listen.address
+        host_bits = address.max_prefixlen - self.key.prefix_length
+        return ip_network((type(address)(self.key.prefix << host_bits), self.key.prefix_length))
+
+
+class PersistenceTable:
+    """Templates of all services.  *now* must not go back."""
+
+    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._now = 0
+        self._templates: TLRUCache[TemplateKey, Template, int] = TLRUCache(
+            capacity, ttu=lambda _key, template, _now: template.expires, timer=lambda: self._now
+        )
+
+    def __len__(self) -> int:
+        return len(self._templates)
+
+    def __iter__(self) -> Iterator[Template]:
+        # Cache's own lookup, because TLRUCache's counts as a use.
+        return (Cache.__getitem__(self._templates, key) for key in list(self._templates))
+
+    def find(self, service: VirtualService, client_address: IPAddress, now: int) -> RealServer | None:
+        """Return the server that *client_address* stays on, or None when the scheduler is to choose."""
+        self._now = now
+        template = self._templates.get(_key(service, client_address))
+        if template is None or not _may_keep(service, template.server):
+            return None
+        return template.server
+
+    def remember(
+        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
+    ) -> None:
+        """Note a new flow from *client_address* to *server*: the timeout starts again."""
+        if service.persistence is None:
+            return
+        template = self._find_for(service, client_address, server, now)
+        if template is None:
+            template = Template(_key(service, client_address), server)
+        template.due = now + service.persistence.timeout
+        self._store(template, not_before=template.due)
+
+    def hold(self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int) -> None:
+        """Keep the template just remembered until it is released as often as it was held."""
+        template = self._find_for(service, client_address, server, now)
+        if template is not None:
+            template.flows += 1
+            self._store(template, not_before=template.due)
+
+    def release(
+        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
+    ) -> None:
+        """Undo one hold() because its flow ended; nothing happens if the template went meanwhile."""
+        template = self._find_for(service, client_address, server, now)
+        if template is not None and template.flows:
+            template.flows -= 1
+            self._store(template, not_before=now + REARM)
+
+    def forget_server(self, service: VirtualService, server: RealServer) -> None:
+        """Drop the templates of *service* that lead to *server*; looks at all templates."""
+        for template in self:
+            if template.server is server and template.key.listen == service.listen:
+                del self._templates[template.key]
+
+    def expire(self, now: int) -> int:
+        """Drop what has expired by *now* and return how many there were."""
+        self._now = now
+        return len(self._templates.expire(now))
+
+    def _find_for(
+        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
+    ) -> Template | None:
+        self._now = now
+        template = self._templates.get(_key(service, client_address))
+        return template if template is not None and template.server is server else None
+
+    def _store(self, template: Template, not_before: int) -> None:
+        template.expires = _NEVER if template.flows else max(template.due, not_before)
+        self._templates[template.key] = template
+
+
+def _key(service: VirtualService, client_address: IPAddress) -> TemplateKey:
+    # Without persistence the host is as good as any prefix: no template is ever stored.
+    length = client_address.max_prefixlen if service.persistence is None else service.persistence.mask
+    prefix = int(client_address) >> (client_address.max_prefixlen - length)
+    return TemplateKey(service.protocol, service.listen, length, prefix)
+
+
+def _may_keep(service: VirtualService, server: RealServer) -> bool:
+    is_listed = server.position < len(service.servers) and service.servers[server.position] is server
+    return is_listed and server.admin is not Admin.DISABLED and server.health is not Health.DOWN

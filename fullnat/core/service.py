@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual services and their real servers: weights, thresholds, connection counts, traffic.
+
+Two axes decide whether a server takes new flows: what the operator wants (Admin) and what a check
+found (Health).  effective_weight() folds them into the one number schedulers see; 0 quiesces.
+
+Counts follow IPVS (include/net/ip_vs.h): a flow is *inactive* until TCP is established, *active*
+while it is, inactive again while it closes; UDP flows are always inactive.  A server is overloaded
+from the moment it holds `upper` flows until it holds fewer than `lower`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress
+
+if TYPE_CHECKING:
+    from fullnat.core.sched.base import Scheduler
+    from fullnat.core.timeouts import Timeouts
+
+
+class Admin(Enum):
+    """What the operator wants of a server."""
+
+    ENABLED = "enabled"
+    QUIESCED = "quiesced"
+    DISABLED = "disabled"
+
+
+class Health(Enum):
+    """What the last check found."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+def effective_weight(weight: int, admin: Admin, health: Health) -> int:
+    """Return the weight a scheduler may use: *weight*, or 0 when no new flow may be sent."""
+    return weight if admin is Admin.ENABLED and health is not Health.DOWN else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """Clients of one prefix stay on one server for *timeout* after their last new flow."""
+
+    timeout: int  # nanoseconds
+    mask: int  # prefix length
+
+
+class RealServer:
+    """One server of one service.  Change weights and counts through its VirtualService."""
+
+    __slots__ = (
+        "active",
+        "admin",
+        "bytes_in",
+        "bytes_out",
+        "connections",
+        "endpoint",
+        "health",
+        "inactive",
+        "lower",
+        "overloaded",
+        "packets_in",
+        "packets_out",
+        "position",
+        "upper",
+        "weight",
+        "configured_weight",
+    )
+
+    def __init__(self, endpoint: Endpoint, weight: int = 1, upper: int = 0, lower: int | None = None) -> None:
+        self.endpoint = endpoint
+        self.configured_weight = weight
+        self.admin = Admin.ENABLED
+        self.health = Health.UNKNOWN
+        self.weight = weight  # effective; what schedulers read
+        self.upper = upper  # 0 = no limit
+        self.lower = upper * 3 // 4 if lower is None else lower
+        self.position = 0  # place in the service's list; schedulers break ties by it
+        self.overloaded = False
+        self.active = 0
+        self.inactive = 0
+        self.connections = 0
+        self.packets_in = 0
+        self.packets_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def __repr__(self) -> str:
+        return f"RealServer({self.endpoint}, weight={self.weight})"
+
+    @property
+    def flows(self) -> int:
+        """Flows it holds, active and inactive."""
+        return self.active + self.inactive
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may be given a new flow."""
+        return self.weight > 0 and not self.overloaded
+
+
+class VirtualService:
+    """One VIP:vport of one protocol, its scheduler and its real servers in configured order."""
+
+    def __init__(
+        self,
+        name: str,
+        protocol: int,
+        listen: Endpoint,
+        scheduler: Scheduler,
+        timeouts: Timeouts,
+        servers: list[RealServer],
+        persistence: Persistence | None = None,
+        one_packet: bool = False,
+    ) -> None:
+        self.name = name
+        self.protocol = protocol
+        self.listen = listen
+        self.scheduler = scheduler
+        self.timeouts = timeouts
+        self.persistence = persistence
+        self.one_packet = one_packet  # every datagram is scheduled anew (UDP)
+        self.servers: list[RealServer] = []
+        self.set_servers(servers)
+
+    def __str__(self) -> str:
+        return f"{PROTOCOL_NAMES[self.protocol]}://{self.listen}"
+
+    @property
+    def vip(self) -> IPAddress:
+        """The virtual address."""
+        return self.listen.address
+
+    def set_servers(self, servers: list[RealServer]) -> None:
+        """Make *servers* the list to schedule from, in this order."""
+        self.servers = list(servers)
+        for position, server in enumerate(self.servers):
+            server.position = position
+        self.scheduler.attach(self.servers)
+
+    def set_weight(self, server: RealServer, weight: int) -> None:
+        """Set the configured weight of *server*; flows it already has are not touched."""
+        server.configured_weight = weight
+        self._refresh_weight(server)
+
+    def set_admin(self, server: RealServer, admin: Admin) -> None:
+        """Record what the operator wants of *server*."""
+        server.admin = admin
+        self._refresh_weight(server)
+
+    def set_health(self, server: RealServer, health: Health) -> None:
+        """Record what a check found of *server*."""
+        server.health = health
+        self._refresh_weight(server)
+
+    def _refresh_weight(self, server: RealServer) -> None:
+        weight = effective_weight(server.configured_weight, server.admin, server.health)
+        if weight != server.weight:
+            server.weight = weight
+            self.scheduler.server_changed(server)
+
+    def flow_opened(self, server: RealServer) -> None:
+        """Count a new flow, inactive at first; it may overload the server."""
+        server.connections += 1
+        server.inactive += 1
+        if server.upper and not server.overloaded and server.flows >= server.upper:
+            server.overloaded = True
+            self.scheduler.server_changed(server)
+        self.scheduler.flows_changed(server)
+
+    def flow_activated(self, server: RealServer) -> None:
+        """Move one flow from inactive to active."""
+        server.inactive -= 1
+        server.active += 1
+        self.scheduler.flows_changed(server)
+
+    def flow_deactivated(self, server: RealServer) -> None:
+        """Move one flow from active to inactive."""
+        server.active -= 1
+        server.inactive += 1
+        self.scheduler.flows_changed(server)
+
+    def flow_ended(self, server: RealServer, was_active: bool) -> None:
+        """Take one flow off the count; the server may no longer be overloaded."""
+        if was_active:
+            server.active -= 1
+        else:
+            server.inactive -= 1
+        if server.overloaded and server.flows < max(server.lower, 1):
+            server.overloaded = False
+            self.scheduler.server_changed(server)
+        self.scheduler.flows_changed(server)
