@@ -178,7 +178,12 @@ class Director:
         return self._open_flow(service, view, now, Reason.FLOW_OPENED)
 
     def _open_flow(
-        self, service: VirtualService, view: PacketView, now: int, reason: Reason, previous: Flow | None = None
+        self,
+        service: VirtualService,
+        view: PacketView,
+        now: int,
+        reason: Reason,
+        previous: Flow | None = None,
     ) -> Decision:
         """Open a flow for *view*; it takes over the local port of *previous* if the server is the same."""
         client, _ = key_endpoints(view.key)
@@ -210,6 +215,7 @@ class Director:
         service.flow_opened(server)
         if service.persistence is not None:
             self.persistence.remember(service, client.address, server, now)
+            self.persistence.hold(service, client.address, server, now)
         self._count(flow.inbound, len(view.data))
         return Decision(Verdict.FORWARD, reason, self._rewrite(flow.inbound, view), flow.inbound)
 
@@ -227,7 +233,9 @@ class Director:
                 return Reason.NO_SERVER
             if service.servers[chosen.position] is chosen:
                 return chosen
-            self.scheduler_error = f"{service.name}: schedule() returned {chosen!r}, which is not in the service"
+            self.scheduler_error = (
+                f"{service.name}: schedule() returned {chosen!r}, which is not in the service"
+            )
         except Exception as error:  # a user's scheduler; packets never raise
             self.scheduler_error = f"{service.name}: {type(error).__name__}: {error}"
         return Reason.SCHEDULER_FAILED
@@ -235,7 +243,7 @@ class Director:
     def _reopen(self, flow: Flow, view: PacketView, now: int) -> Decision:
         """Replace a flow that is closing by a new one for the SYN *view*."""
         self.flows.remove(flow)
-        flow.service.flow_ended(flow.server, was_active=False)
+        self._uncount(flow, now)
         decision = self._open_flow(flow.service, view, now, Reason.FLOW_REOPENED, previous=flow)
         if decision.half is None or decision.half.flow.server is not flow.server:
             self.pool.release(TCP, flow.local, flow.server.endpoint, now, flow.last_seen)
@@ -244,7 +252,12 @@ class Director:
     def _finish(self, flow: Flow, now: int) -> None:
         """Give back what a flow that left the table held."""
         self.pool.release(flow.protocol, flow.local, flow.server.endpoint, now, flow.last_seen)
+        self._uncount(flow, now)
+
+    def _uncount(self, flow: Flow, now: int) -> None:
         flow.service.flow_ended(flow.server, flow.is_active)
+        if flow.service.persistence is not None:
+            self.persistence.release(flow.service, flow.client.address, flow.server, now)
 
     def _refuse(self, view: PacketView, reason: Reason, now: int) -> Decision:
         """Return the decision that refuses *view*, with an answer unless too many were sent."""
@@ -325,4 +338,4 @@ def _is_martian(address: bytes) -> bool:
     """
     if len(address) == 4:
         return address[0] in (0, 127) or address[0] >= 224
-    return address[0] == 0xFF or not any(address[:15]) and address[15] <= 1
+    return address[0] == 0xFF or (not any(address[:15]) and address[15] <= 1)

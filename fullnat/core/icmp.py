@@ -128,7 +128,9 @@ class RelayError:
         """Return the translated error."""
         outer = key_addresses(self._new_key)
         inner = self._rewrite_quoted(view)
-        message = view.data[view.l4 : view.l4 + 2] + b"\0\0" + view.data[view.l4 + 4 : self._quoted.ip] + inner
+        message = (
+            view.data[view.l4 : view.l4 + 2] + b"\0\0" + view.data[view.l4 + 4 : self._quoted.ip] + inner
+        )
         if view.family == 4:
             message = _with_checksum(message, b"")
             head = view.data[:10] + b"\0\0" + outer + view.data[20 : view.l4]

@@ -119,8 +119,10 @@ def _parse_transport(data: bytes, family: int, protocol: int, l4: int, length: i
         return PacketView(data, family, protocol, l4)
     if l4 == 20:
         key = data[12:24]
+    elif family == 4:
+        key = data[12:20] + data[l4 : l4 + 4]
     else:
-        key = (data[12:20] if family == 4 else data[8:40]) + data[l4 : l4 + 4]
+        key = data[8:40] + data[l4 : l4 + 4]
     divisible = family == 4 and length > _NEVER_DIVIDED and not data[6] & 0x40
     return PacketView(data, family, protocol, l4, key, flags, divisible)
 

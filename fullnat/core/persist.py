@@ -2,13 +2,13 @@
 """Persistence: clients of one prefix stay on one server, as with ipvsadm -p and -M.
 
 A template says so for one service and one client prefix.  The director asks find() before it asks
-the scheduler, and calls remember() for each flow it opens, whichever of the two chose the server.
+the scheduler, and calls remember() or hold() for each flow it opens, whichever of the two chose the server.
 
 Rules.
-  1. A template lives for the service's timeout after its last new flow.  hold() and release() make it
-     outlive that while a flow of it lives, as in IPVS, where a template that controls connections is
-     re-armed for a minute whenever its time is up; here the minute begins when the last flow ends,
-     so a template lasts as long as in IPVS or up to a minute longer.
+  1. A template lives for the service's timeout after its last new flow.  With hold() in place of
+     remember(), and release() when the flow ends, it also outlives its flows, as in IPVS: there a
+     template that controls connections is re-armed for a minute whenever its time is up.  Here the
+     minute begins when the last flow ends, so that it lasts as long as in IPVS or up to a minute longer.
   2. A quiesced server (weight 0) keeps its persistent clients: new flows of theirs go to it until the
      template expires (IPVS with expire_quiescent_template = 0, its default).  So does an overloaded
      one; the kernel's template check does not look at thresholds either.
@@ -53,17 +53,23 @@ class Template:
     """One client prefix of one service and its server."""
 
     key: TemplateKey
+    service: VirtualService
     server: RealServer
-    due: int = 0  # when its time is up, by the last new flow
-    flows: int = 0  # held by so many
-    expires: int = 0  # when it goes: due, or later for the sake of flows
+    due: int = 0  # the last new flow and the timeout
+    flows: int = 0  # held for so many
+    kept_until: int = 0  # when it goes: due, or later for the sake of flows
 
     @property
-    def clients(self) -> IPv4Network | IPv6Network:
+    def client(self) -> IPv4Network | IPv6Network:
         """The client addresses it is for."""
         address = self.key.listen.address
         host_bits = address.max_prefixlen - self.key.prefix_length
         return ip_network((type(address)(self.key.prefix << host_bits), self.key.prefix_length))
+
+    @property
+    def deadline(self) -> int:
+        """When it expires; may have passed while flows hold it."""
+        return self.due if self.flows else self.kept_until
 
 
 class PersistenceTable:
@@ -72,7 +78,7 @@ class PersistenceTable:
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._now = 0
         self._templates: TLRUCache[TemplateKey, Template, int] = TLRUCache(
-            capacity, ttu=lambda _key, template, _now: template.expires, timer=lambda: self._now
+            capacity, ttu=lambda _key, template, _now: template.kept_until, timer=lambda: self._now
         )
 
     def __len__(self) -> int:
@@ -94,20 +100,11 @@ class PersistenceTable:
         self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
     ) -> None:
         """Note a new flow from *client_address* to *server*: the timeout starts again."""
-        if service.persistence is None:
-            return
-        template = self._find_for(service, client_address, server, now)
-        if template is None:
-            template = Template(_key(service, client_address), server)
-        template.due = now + service.persistence.timeout
-        self._store(template, not_before=template.due)
+        self._note_flow(service, client_address, server, now, held=0)
 
     def hold(self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int) -> None:
-        """Keep the template just remembered until it is released as often as it was held."""
-        template = self._find_for(service, client_address, server, now)
-        if template is not None:
-            template.flows += 1
-            self._store(template, not_before=template.due)
+        """Note a new flow, as remember() does, and keep the template until its release()."""
+        self._note_flow(service, client_address, server, now, held=1)
 
     def release(
         self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
@@ -136,13 +133,26 @@ class PersistenceTable:
         template = self._templates.get(_key(service, client_address))
         return template if template is not None and template.server is server else None
 
+    def _note_flow(
+        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int, held: int
+    ) -> None:
+        if service.persistence is None:
+            return
+        template = self._find_for(service, client_address, server, now)
+        if template is None:
+            template = Template(_key(service, client_address), service, server)
+        template.service = service
+        template.due = now + service.persistence.timeout
+        template.flows += held
+        self._store(template, not_before=template.due)
+
     def _store(self, template: Template, not_before: int) -> None:
-        template.expires = _NEVER if template.flows else max(template.due, not_before)
+        template.kept_until = _NEVER if template.flows else max(template.due, not_before)
         self._templates[template.key] = template
 
 
 def _key(service: VirtualService, client_address: IPAddress) -> TemplateKey:
-    # Without persistence the host is as good as any prefix: no template is ever stored.
+    # A service without persistence has no templates, so that any length will do.
     length = client_address.max_prefixlen if service.persistence is None else service.persistence.mask
     prefix = int(client_address) >> (client_address.max_prefixlen - length)
     return TemplateKey(service.protocol, service.listen, length, prefix)

@@ -59,6 +59,7 @@ class RealServer:
         "admin",
         "bytes_in",
         "bytes_out",
+        "configured_weight",
         "connections",
         "endpoint",
         "health",
@@ -70,7 +71,6 @@ class RealServer:
         "position",
         "upper",
         "weight",
-        "configured_weight",
     )
 
     def __init__(self, endpoint: Endpoint, weight: int = 1, upper: int = 0, lower: int | None = None) -> None:

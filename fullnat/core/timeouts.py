@@ -34,10 +34,22 @@ def _seconds(**values: int) -> Timeouts:
 
 PROFILES: dict[str, Timeouts] = {
     "lvs": _seconds(
-        tcp_opening=60, tcp_established=900, tcp_closing=120, tcp_reset=10, udp=300, udp_unreplied=300, icmp=60
+        tcp_opening=60,
+        tcp_established=900,
+        tcp_closing=120,
+        tcp_reset=10,
+        udp=300,
+        udp_unreplied=300,
+        icmp=60,
     ),
     "rfc": _seconds(
-        tcp_opening=240, tcp_established=7440, tcp_closing=240, tcp_reset=240, udp=300, udp_unreplied=120, icmp=60
+        tcp_opening=240,
+        tcp_established=7440,
+        tcp_closing=240,
+        tcp_reset=240,
+        udp=300,
+        udp_unreplied=120,
+        icmp=60,
     ),
     "edge": _seconds(
         tcp_opening=10, tcp_established=350, tcp_closing=60, tcp_reset=10, udp=120, udp_unreplied=30, icmp=30

@@ -26,7 +26,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from netfilterqueue import NetfilterQueue, Packet
 
@@ -50,15 +50,15 @@ _NLM_F_REQUEST = 1
 _NETLINK_NO_ENOBUFS = 5
 _SOL_NETLINK = 270
 
-_COUNTERS = "/proc/net/netfilter/nfnetlink_queue"
+_COUNTERS = "/proc/thread-self/net/netfilter/nfnetlink_queue"
 
 
 class Sender(Protocol):
     """Sends whole IP packets of our own making."""
 
-    failures: int
+    errors: int
 
-    def send(self, packet: bytes) -> None:
+    def send(self, packet: bytes) -> bool:
         """Send *packet*; failures are counted, not raised."""
         ...
 
@@ -111,7 +111,9 @@ class NfqueueDatapath:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the queue; packets are taken whenever *loop* finds it readable."""
         if not os.path.exists(_COUNTERS):
-            raise Unsupported("NFQUEUE", "the kernel lacks it: CONFIG_NETFILTER_NETLINK_QUEUE, module nfnetlink_queue")
+            raise Unsupported(
+                "NFQUEUE", "the kernel lacks it: CONFIG_NETFILTER_NETLINK_QUEUE, module nfnetlink_queue"
+            )
         owner = _queue_owner(self._queue)
         if owner is not None:
             raise DatapathError(
@@ -147,13 +149,13 @@ class NfqueueDatapath:
     def statistics(self) -> EngineStatistics:
         """Return what the kernel and we counted."""
         queue_dropped, user_dropped = _queue_drops(self._queue)
-        return EngineStatistics(self._received, queue_dropped, user_dropped, self._sender.failures)
+        return EngineStatistics(self._received, queue_dropped, user_dropped, self._sender.errors)
 
     def _on_readable(self) -> None:
         assert self._netfilter is not None
         assert self._reader is not None
         self._reader.left = BATCH
-        self._netfilter.run_socket(self._reader)
+        self._netfilter.run_socket(cast(socket.socket, self._reader))
 
     def _on_packet(self, packet: Packet) -> None:
         self._received += 1

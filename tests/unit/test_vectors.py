@@ -44,7 +44,9 @@ def build_director(given: Given) -> Director:
     net = given.net
     services = []
     for name, protocol, vport, rport in (("web", TCP, 80, 8080), ("dns", UDP, 53, 5353)):
-        servers = [RealServer(Endpoint(ip_address(rip), rport), given.weight) for rip in net.servers[: given.servers]]
+        servers = [
+            RealServer(Endpoint(ip_address(rip), rport), given.weight) for rip in net.servers[: given.servers]
+        ]
         scheduler = Failing() if given.scheduler_fails else RoundRobin()
         services.append(
             VirtualService(

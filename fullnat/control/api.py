@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: HTTP and JSON on a unix socket that only its owner may open.
+
+GET /v1/status, /v1/services, /v1/servers, /v1/flows?limit=N, /v1/ports, /v1/persistence, /v1/stats.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from fullnat.control import snapshot
+from fullnat.core.director import Director
+from fullnat.datapath.base import Datapath
+
+FLOWS_SHOWN = 1000  # unless the request says how many
+
+
+class ControlSocket:
+    """Serves what the daemon knows to `fullnat show`."""
+
+    def __init__(
+        self,
+        path: Path,
+        director: Director,
+        engine: Datapath,
+        status: Callable[[], dict[str, Any]],
+        clock: Callable[[], int],
+    ) -> None:
+        """Serve on *path*; *status* returns what only the daemon knows."""
+        self._path = path
+        self._director = director
+        self._engine = engine
+        self._status = status
+        self._clock = clock
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen; a socket file left by a dead process is replaced."""
+        application = web.Application()
+        application.router.add_get("/v1/{what}", self._get)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Close the socket and remove its file."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        director, now = self._director, self._clock()
+        what = request.match_info["what"]
+        if what == "flows":
+            limit = request.query.get("limit", str(FLOWS_SHOWN))
+            if not limit.isdigit():
+                return web.json_response({"error": f"limit is a number, not {limit!r}"}, status=400)
+            return web.json_response(snapshot.flows(director, now, int(limit)))
+        views: dict[str, Callable[[], Any]] = {
+            "status": self._status,
+            "services": lambda: snapshot.services(director),
+            "servers": lambda: snapshot.servers(director),
+            "ports": lambda: snapshot.ports(director, now),
+            "persistence": lambda: snapshot.persistence(director, now),
+            "stats": lambda: snapshot.stats(director, self._engine.statistics()),
+        }
+        if what not in views:
+            accepted = ", ".join([*views, "flows"])
+            return web.json_response({"error": f"no {what!r}; there are {accepted}"}, status=404)
+        return web.json_response(views[what]())

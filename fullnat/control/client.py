@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The other end of the control socket: what `fullnat show` asks a running instance.
+
+Standard library only: the command must answer at once, and one GET needs no HTTP framework.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+
+class ControlError(Exception):
+    """The instance cannot be asked; one line says why."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("fullnat", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, what: str) -> Any:
+    """Return the answer of the instance at socket *path* to GET /v1/*what*."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", f"/v1/{what}")
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except PermissionError as error:
+        raise ControlError(f"{path}: permission denied; only its owner may ask") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ControlError(f"{path}: no instance answers there ({error})") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ControlError(f"{path}: {answer.get('error', response.reason)}")
+    return answer

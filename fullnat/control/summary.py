@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fullnat run` says of its work: a line that follows it, and tables when it ends."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console
+
+from fullnat.control import snapshot, tables
+from fullnat.core.director import Director
+from fullnat.core.reason import Verdict
+from fullnat.datapath.base import EngineStatistics
+
+_LINE_EVERY = 60  # updates between two lines where the line cannot be overwritten
+
+
+class Progress:
+    """Flows and rates, once a second: one line overwritten on a terminal, a line a minute elsewhere."""
+
+    def __init__(self, director: Director, stream: TextIO) -> None:
+        """Begin now."""
+        self._director = director
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._updates = 0
+        self._packets = self._connections = 0
+
+    def update(self) -> None:
+        """Say how things stand, a second after the last time."""
+        self._updates += 1
+        if not self._is_terminal and self._updates % _LINE_EVERY:
+            return
+        packets, connections = self._totals()
+        seconds = 1 if self._is_terminal else _LINE_EVERY
+        line = (
+            f"{len(self._director.flows)} flows, {(connections - self._connections) / seconds:.0f} new/s, "
+            f"{(packets - self._packets) / seconds:.0f} packets/s, "
+            f"{snapshot.count_verdict(self._director, Verdict.DROP)} dropped"
+        )
+        changed = (packets, connections) != (self._packets, self._connections)
+        self._packets, self._connections = packets, connections
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[2K{line}")
+            self._stream.flush()
+        elif changed:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    def _totals(self) -> tuple[int, int]:
+        servers = [server for service in self._director.services.values() for server in service.servers]
+        packets = sum(server.packets_in + server.packets_out for server in servers)
+        return packets, sum(server.connections for server in servers)
+
+    def close(self) -> None:
+        """Leave the line."""
+        if self._is_terminal:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+
+
+def show(director: Director, engine: EngineStatistics, uptime: float) -> None:
+    """Print what was served in *uptime* seconds, on standard output."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(f"stopped after {uptime:.1f} s; the host is as it was found", highlight=False)
+    tables.show(console, "servers", snapshot.servers(director))
+    tables.show(console, "stats", snapshot.stats(director, engine))

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Host: everything fullnat changes outside itself, as one thing that is set up and put back.
+
+    claim()     this process is the instance, and no other has what it claims
+    set_up()    leftovers of the dead undone; then rules, sysctls, addresses: all or nothing
+    update()    other services, servers or LIPs, without touching what stays
+    verify()    what someone has changed since;  repair() makes it right again
+    restore()   everything as it was found
+
+Order.  Rules first, addresses last, and back the other way: an address is only there while packets
+to it reach the queue, so neither start nor stop makes the host answer a client with a reset; and
+the host only forwards while the guard (rules.py) is in place.  The engine binds its queue between
+claim() and set_up().
+
+Every change is in the journal before it is made.  A process that was killed leaves its journal, and
+the next instance to be set up in the same network namespace undoes it, whoever wrote it.
+
+Not thread-safe; calls run programs and take milliseconds, so a daemon makes them in one worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from fullnat.host import addresses, rules, sysctl
+from fullnat.host.claims import Claims, find_conflict, make_claims
+from fullnat.host.errors import HostError, InstanceConflictError
+from fullnat.host.journal import Change
+from fullnat.host.plan import HostPlan
+from fullnat.host.privileges import require_privileges
+from fullnat.host.routes import find_unrouted
+from fullnat.host.rules import Steering
+from fullnat.host.state import DEFAULT_DIRECTORY, StateDirectory
+from fullnat.host.steering import InstalledSteering, SteeringRecord
+from fullnat.host.sysctl import IP_FORWARD, ProcSys, Setting
+from fullnat.host.undo import Kind, undo_changes, undo_journal
+
+
+class _Needs:
+    """What the plan comes to on the host as it is now."""
+
+    def __init__(self, plan: HostPlan, kernel: ProcSys, guarded: Iterable[int]) -> None:
+        interfaces = addresses.read_interfaces()
+        self.additions = addresses.plan_additions(interfaces, plan.vips, plan.lips)
+        here = {addition.address for addition in self.additions}
+        absent = [vip for vip in plan.vips if vip not in here and not addresses.is_on_host(vip, interfaces)]
+        snapshot = kernel.snapshot()
+        unrouted = find_unrouted(vip for vip in absent if vip.version == 4)
+        self.settings = sysctl.plan_settings(snapshot, plan.families, unrouted_vip=bool(unrouted))
+        turned_on = {family for family in plan.families if snapshot.get(IP_FORWARD[family]) == "0"}
+        self.steering = Steering(plan, frozenset(absent), frozenset(turned_on.union(guarded)))
+
+
+class Host:
+    """The host of one instance."""
+
+    def __init__(self, plan: HostPlan, directory: Path = DEFAULT_DIRECTORY) -> None:
+        self.plan = plan
+        self._kernel = ProcSys()
+        self._state = StateDirectory(directory)
+        self._lock = self._state.lock(plan.instance)
+        self._journal = self._state.journal(plan.instance)
+        self._installed: InstalledSteering | None = None
+
+    def claim(self) -> None:
+        """Become the instance; HostError when it runs already, or another has what it claims."""
+        require_privileges()
+        self._state.create()
+        with self._state.exclusive():
+            if not self._lock.acquire():
+                raise InstanceConflictError(self._describe_holder())
+            try:
+                self._refuse_conflict(self.plan)
+                self._lock.write(make_claims(self.plan, os.getpid()).to_json())
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def others(self) -> list[Claims]:
+        """Return what the other living instances in this network namespace claim."""
+        with self._state.exclusive():
+            return self._heirs()
+
+    def set_up(self) -> None:
+        """Undo what dead instances left, then make every change; a failure undoes them all."""
+        self._require_claim()
+        with self._state.exclusive():
+            self._recover()
+            try:
+                needs = self._needs()
+                self._refuse_additions(needs)
+                self._installed = InstalledSteering.install(needs.steering, self._record_steering)
+                self._apply(needs)
+            except BaseException:
+                self._installed = None
+                # The cause is what the operator must see; what cannot be undone stays in the journal.
+                with suppress(HostError):
+                    undo_journal(self._journal, self._state, self._kernel, self._heirs())
+                raise
+
+    def update(self, plan: HostPlan) -> None:
+        """Go over to *plan*; on HostError the old one stands."""
+        installed, old = self._require_installed(), self.plan
+        if plan.instance != old.instance:
+            raise ValueError("an instance keeps its name")
+        with self._state.exclusive():
+            self._refuse_conflict(plan)
+            try:
+                self._go_over(plan, installed)
+            except BaseException:
+                with suppress(HostError):
+                    self._go_over(old, installed)
+                    installed.repair()
+                raise
+
+    def verify(self) -> list[str]:
+        """Return what is no longer as it was set up, a sentence each."""
+        installed = self._require_installed()
+        needs = self._needs()
+        return [
+            *installed.verify(),
+            *(
+                f"{sysctl.sysctl_name(setting.key)} is {setting.old}, not {setting.new}"
+                for setting in needs.settings
+            ),
+            *(f"{addition.address} is gone from {addition.interface}" for addition in needs.additions),
+        ]
+
+    def repair(self) -> list[str]:
+        """Make everything right that verify() finds wrong, and return what that was."""
+        installed = self._require_installed()
+        with self._state.exclusive():
+            findings = self.verify()
+            if findings:
+                installed.repair()
+                needs = self._needs()
+                installed.update(needs.steering, self._record_steering)
+                self._apply(needs)
+        return findings
+
+    def restore(self) -> None:
+        """Put everything back that this instance changed, and let go of the claim.  Safe to repeat.
+
+        What another living instance needs as well is left to it.
+        """
+        if not self._lock.is_held:
+            return
+        try:
+            with self._state.exclusive():
+                undo_journal(self._journal, self._state, self._kernel, self._heirs())
+        finally:
+            self._installed = None
+            self._lock.release()
+
+    def render_text(self) -> str:
+        """Return all that set_up() would do now, as text; needs no privileges."""
+        needs = self._needs()
+        programs = [f"# {rules.RESTORE_PROGRAMS[family]} --noflush" for family in self.plan.families]
+        texts = [rules.render_rules(needs.steering, family) for family in self.plan.families]
+        sections = [
+            ("# ipset restore", rules.render_sets(rules.plan_sets(needs.steering))),
+            *zip(programs, texts, strict=True),
+            ("# sysctl", "".join(f"{setting}  # now {setting.old}\n" for setting in needs.settings)),
+            ("# addresses", "".join(f"ip addr add {addition}\n" for addition in needs.additions)),
+        ]
+        return "\n".join(f"{title}\n{text}" for title, text in sections if text)
+
+    def _needs(self) -> _Needs:
+        return _Needs(self.plan, self._kernel, self._families_turned_on())
+
+    def _apply(self, needs: _Needs) -> None:
+        """Make sysctls and addresses what *needs* says."""
+        self._refuse_additions(needs)
+        sysctl.apply_settings(needs.settings, self._kernel, self._record_setting)
+        for addition in needs.additions:
+            self._record_once(Change(Kind.ADDRESS, addition.to_json()))
+        addresses.apply_additions(needs.additions)
+
+    def _go_over(self, plan: HostPlan, installed: InstalledSteering) -> None:
+        self.plan = plan
+        needs = self._needs()
+        self._refuse_additions(needs)
+        installed.update(needs.steering, self._record_steering)
+        self._apply(needs)
+        self._drop_addresses()
+        self._lock.write(make_claims(plan, os.getpid()).to_json())
+
+    def _refuse_additions(self, needs: _Needs) -> None:
+        if not self.plan.add_addresses:
+            addresses.refuse_additions(needs.additions)
+
+    def _drop_addresses(self) -> None:
+        """Take off the addresses we added and no longer need."""
+        wanted = {str(address) for address in (*self.plan.vips, *self.plan.lips)}
+        changes = self._journal.changes()
+        unneeded = [
+            change
+            for change in changes
+            if change.kind == Kind.ADDRESS and change.detail["address"] not in wanted
+        ]
+        if unneeded:
+            undo_changes(unneeded, self._state, self._kernel, self._heirs())
+            self._journal.replace([change for change in changes if change not in unneeded])
+
+    def _record_steering(self, record: SteeringRecord) -> None:
+        self._journal.append(Change(Kind.STEERING, record.to_json()))
+
+    def _record_setting(self, setting: Setting) -> None:
+        self._record_once(Change(Kind.SYSCTL, setting.to_json()))
+
+    def _record_once(self, change: Change) -> None:
+        """Put *change* on record unless it is: someone may undo it as often as we repair it."""
+        if change not in self._journal.changes():
+            self._journal.append(change)
+
+    def _families_turned_on(self) -> set[int]:
+        """Return the families that forward because an instance in this namespace made them."""
+        keys = {
+            change.detail["key"]
+            for instance in self._state.instances()
+            for change in self._state.journal(instance).changes()
+            if change.kind == Kind.SYSCTL
+        }
+        return {family for family, key in IP_FORWARD.items() if key in keys}
+
+    def _recover(self) -> None:
+        """Undo what dead instances in this namespace left, this one's predecessor first."""
+        heirs = self._heirs()
+        living = {claims.instance for claims in heirs}
+        for instance in (self.plan.instance, *self._state.instances()):
+            if instance not in living:
+                undo_journal(self._state.journal(instance), self._state, self._kernel, heirs)
+
+    def _heirs(self) -> list[Claims]:
+        """Return the other living instances in this network namespace."""
+        return self._state.live_claims(besides=self.plan.instance)
+
+    def _refuse_conflict(self, plan: HostPlan) -> None:
+        mine = make_claims(plan, os.getpid())
+        conflict = find_conflict(mine, self._heirs())
+        if conflict is not None:
+            raise InstanceConflictError(conflict)
+
+    def _describe_holder(self) -> str:
+        try:
+            holder = f" as pid {Claims.from_json(self._lock.read()).pid}"
+        except ValueError:
+            holder = ""
+        return (
+            f"instance {self.plan.instance} already runs{holder} in this network namespace: "
+            "stop it, or choose another instance name"
+        )
+
+    def _require_claim(self) -> None:
+        if not self._lock.is_held:
+            raise RuntimeError("claim() comes first")
+
+    def _require_installed(self) -> InstalledSteering:
+        if self._installed is None:
+            raise RuntimeError("set_up() comes first")
+        return self._installed

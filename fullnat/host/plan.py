@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HostPlan: what fullnat needs of its host, as plain values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress, PortRange
+from fullnat.host.errors import HostError
+
+# A chain is at most 28 characters long: FULLNAT-<instance>.guard; an ipset 31.
+_INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,14}")
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """One instance: whose packets it takes and what it takes them with.
+
+    *servers* are those replies are expected from, so one that is being drained stays in it.
+    """
+
+    instance: str
+    queue: int  # NFQUEUE number
+    mark: int  # one bit: packets that fullnat has translated, and those it sends
+    services: tuple[tuple[int, Endpoint], ...]  # protocol, VIP:vport
+    servers: tuple[tuple[int, Endpoint], ...]  # protocol, RIP:rport
+    lips: tuple[IPAddress, ...]
+    port_range: PortRange  # of lports; disjoint from ip_local_port_range
+    add_addresses: bool = True
+
+    def __post_init__(self) -> None:
+        if not _INSTANCE.fullmatch(self.instance):
+            raise HostError(
+                f"an instance is named by 1 to 14 letters, digits, '-' and '_', not {self.instance!r}"
+            )
+        if self.mark.bit_count() != 1 or self.mark >= 1 << 32:
+            raise HostError(f"a mark is one bit of 32, not {self.mark:#x}")
+
+    @cached_property
+    def families(self) -> tuple[int, ...]:
+        """4, 6 or both: those some service has."""
+        return tuple(sorted({listen.family for _, listen in self.services}))
+
+    @cached_property
+    def vips(self) -> tuple[IPAddress, ...]:
+        """The virtual addresses, each once, in the order of the services."""
+        return tuple(dict.fromkeys(listen.address for _, listen in self.services))
+
+
+def service_name(protocol: int, endpoint: Endpoint) -> str:
+    """Return tcp://203.0.113.10:80."""
+    return f"{PROTOCOL_NAMES[protocol]}://{endpoint}"

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steering as text: which packets reach the queue, as input of ipset and iptables-restore.
+
+Everything is named after the instance, so several can live in one network namespace, and every
+rule carries a comment that says whose it is.  The tables, for instance `main`:
+
+  raw     PREROUTING, OUTPUT -> FULLNAT-main
+            fullnat's own packet (mark)              -> .own    untracked, on its way
+            to a service             VIP:vport       -> .nfq    untracked, to the queue
+            reply of a server        RIP:rport->LIP  -> .nfq
+            fragment to a VIP, or from a server to a LIP        -> queue
+            ICMP error to a VIP or a LIP                        -> queue
+            echo request to a VIP that no interface has         -> queue
+  filter  INPUT, OUTPUT, FORWARD -> FULLNAT-main.pass
+            fullnat's own packet (mark)              accepted
+          FORWARD -> FULLNAT-main.guard              only when fullnat made this host forward
+            any other packet                         dropped
+
+Why raw, and both hooks.  After PREROUTING the kernel routes the rewritten packet, after OUTPUT it
+routes it anew; later hooks do neither.  OUTPUT is for clients and servers on this host, and for the
+kernel's own ICMP errors: when it cannot forward a rewritten packet it complains to that packet's
+source, LIP, which is itself, and only translated in OUTPUT does the complaint reach the client.
+
+Untracked.  Connection tracking would see half a connection on either side of the rewrite and leave
+two entries that never close.  ICMP and fragments are queued without that, because they may belong
+to a connection of the host itself, whose tracking must go on; an engine that translates one repeats
+the hook (NF_REPEAT with the mark), and the first rule makes it untracked after all.  Where
+connections are tracked, fragments are put together before raw and never come here.
+
+Fragments.  Only the first has ports.  IPv4 `-f` matches the others; IPv6 `frag` matches them all, so
+the first of a service's datagram takes the same way.
+
+The mark.  It is on packets that fullnat has translated (set by the verdict) and on those it sends
+itself (SO_MARK).  Accepting them makes a host whose FORWARD policy is DROP, and one that lets in only
+established connections, forward for fullnat without a hole for anyone else.  All instances of a
+network namespace share the bit, so that the guard of one lets the packets of another pass.
+
+The guard.  A host that did not forward before must not become a router because a balancer was
+started on it: whoever makes it forward drops what fullnat did not forward.
+
+The queue has no bypass: a packet that no engine looks at must be lost, because the host would answer
+it with a reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress
+from fullnat.host.plan import HostPlan
+from fullnat.host.saved_rules import chain_name, comment_prefix, find_own_chains, find_own_jumps
+
+SAVE_PROGRAMS = {4: "iptables-save", 6: "ip6tables-save"}
+RESTORE_PROGRAMS = {4: "iptables-restore", 6: "ip6tables-restore"}
+TABLES = ("raw", "filter")
+
+# core/icmp.py relays these; 4, source quench, it drops (RFC 6633).
+_ICMP_ERRORS = {4: (3, 4, 11, 12), 6: (1, 2, 3, 4)}
+_ECHO_REQUEST = {4: 8, 6: 128}
+_ICMP_MATCH = {4: "-p icmp -m icmp --icmp-type", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type"}
+_ICMP_PROTOCOL = {4: "icmp", 6: "ipv6-icmp"}
+_FRAGMENT_MATCH = {4: "-f", 6: "-m frag"}
+_SET_FAMILY = {4: "inet", 6: "inet6"}
+_SET_LIMIT = 1 << 20  # elements; the memory grows with what is in it, not with this
+
+_HOOKS = {"raw": ("PREROUTING", "OUTPUT"), "filter": ("INPUT", "OUTPUT", "FORWARD")}
+
+
+@dataclass(frozen=True, slots=True)
+class IpSet:
+    """An ipset and what is in it."""
+
+    name: str
+    kind: str
+    family: int
+    members: frozenset[str]
+
+    @property
+    def create_command(self) -> str:
+        """What ipset is told to make it."""
+        return f"create {self.name} {self.kind} family {_SET_FAMILY[self.family]} maxelem {_SET_LIMIT}"
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What is to be steered."""
+
+    plan: HostPlan
+    pingable: frozenset[IPAddress]  # virtual addresses that no interface has: fullnat answers pings
+    guarded: frozenset[int]  # families that forward only because of fullnat
+
+
+def _set_name(instance: str, family: int, content: str) -> str:
+    return f"fn-{instance}.v{family}.{content}"
+
+
+def plan_sets(steering: Steering) -> list[IpSet]:
+    """Return the ipsets of all families in use."""
+    plan = steering.plan
+    sets = []
+    for family in plan.families:
+        services = [item for item in plan.services if item[1].family == family]
+        servers = [item for item in plan.servers if item[1].family == family]
+        members: list[tuple[str, str, Iterable[str]]] = [
+            ("services", "hash:ip,port", map(_ip_port, services)),
+            ("servers", "hash:ip,port", map(_ip_port, servers)),
+            ("vips", "hash:ip", (str(listen.address) for _, listen in services)),
+            ("rips", "hash:ip", (str(endpoint.address) for _, endpoint in servers)),
+            ("lips", "hash:ip", (str(lip) for lip in plan.lips if lip.version == family)),
+            ("pings", "hash:ip", (str(vip) for vip in steering.pingable if vip.version == family)),
+        ]
+        sets += [
+            IpSet(_set_name(plan.instance, family, content), kind, family, frozenset(values))
+            for content, kind, values in members
+        ]
+    return sets
+
+
+def _ip_port(item: tuple[int, Endpoint]) -> str:
+    protocol, endpoint = item
+    return f"{endpoint.address},{PROTOCOL_NAMES[protocol]}:{endpoint.port}"
+
+
+def render_sets(sets: Iterable[IpSet]) -> str:
+    """Return the input of `ipset restore` that makes *sets*, which must not exist yet."""
+    lines = []
+    for ipset in sets:
+        lines.append(ipset.create_command)
+        lines += [f"add {ipset.name} {member}" for member in sorted(ipset.members)]
+    return _text(lines)
+
+
+def render_set_changes(old: Iterable[IpSet], new: Iterable[IpSet]) -> tuple[str, str]:
+    """Return the inputs of `ipset restore` that lead from *old* to *new*: what to add, what to delete.
+
+    Sets that only *new* has are made; those that only *old* has are left to be destroyed by name.
+    """
+    before = {ipset.name: ipset for ipset in old}
+    additions, deletions = [], []
+    for ipset in new:
+        present: frozenset[str] = frozenset()
+        if ipset.name in before:
+            present = before[ipset.name].members
+        else:
+            additions.append(ipset.create_command)
+        additions += [f"add -exist {ipset.name} {member}" for member in sorted(ipset.members - present)]
+        deletions += [f"del -exist {ipset.name} {member}" for member in sorted(present - ipset.members)]
+    return _text(additions), _text(deletions)
+
+
+def parse_sets(output: str) -> dict[str, frozenset[str]]:
+    """Return the sets in the output of `ipset save`, by name, with their members."""
+    members: dict[str, set[str]] = {}
+    for line in output.splitlines():
+        words = line.split()
+        if words[:1] == ["create"]:
+            members[words[1]] = set()
+        elif words[:1] == ["add"]:
+            members[words[1]].add(words[2])
+    return {name: frozenset(values) for name, values in members.items()}
+
+
+def render_rules(steering: Steering, family: int, saved: str = "") -> str:
+    """Return the input of `iptables-restore --noflush` that makes the rules of one *family*.
+
+    *saved* is what iptables-save prints now: jumps to our chains that are there already are taken
+    out in the same transaction, so nothing is ever doubled or missing.
+    """
+    chains = {"raw": _raw_chains(steering, family), "filter": _filter_chains(steering, family)}
+    jumps = {"raw": _raw_jumps(steering), "filter": _filter_jumps(steering, family)}
+    lines = []
+    for table in TABLES:
+        stale = set(find_own_chains(saved, steering.plan.instance).get(table, ())) - set(chains[table])
+        lines.append(f"*{table}")
+        lines += [f":{chain} - [0:0]" for chain in (*chains[table], *sorted(stale))]
+        lines += find_own_jumps(saved, steering.plan.instance).get(table, ())
+        lines += [f"-A {chain} {rule}" for chain, rules in chains[table].items() for rule in rules]
+        lines += jumps[table]
+        lines += [f"-X {chain}" for chain in sorted(stale)]
+        lines.append("COMMIT")
+    return _text(lines)
+
+
+def _raw_chains(steering: Steering, family: int) -> dict[str, list[str]]:
+    plan = steering.plan
+    queue = f"-j NFQUEUE --queue-num {plan.queue}"
+    rule = _RuleWriter(plan.instance)
+    to_own, to_nfq, to_icmp = (f"-g {chain_name(plan.instance, part)}" for part in ("own", "nfq", "icmp"))
+
+    def match(content: str, direction: str) -> str:
+        return f"-m set --match-set {_set_name(plan.instance, family, content)} {direction}"
+
+    classify = [
+        rule(_mark_match(plan), "its own packets", to_own),
+        rule(match("services", "dst,dst"), "to a service", to_nfq),
+    ]
+    for protocol in ("tcp", "udp"):
+        ports = f"-p {protocol} -m {protocol} --dport {plan.port_range.low}:{plan.port_range.high}"
+        sides = f"{match('lips', 'dst')} {match('servers', 'src,src')}"
+        classify.append(rule(f"{ports} {sides}", "reply of a server", to_nfq))
+    fragment, icmp = _FRAGMENT_MATCH[family], f"-p {_ICMP_PROTOCOL[family]}"
+    classify += [
+        rule(f"{fragment} {match('vips', 'dst')}", "fragment to a VIP", queue),
+        rule(f"{fragment} {match('lips', 'dst')} {match('rips', 'src')}", "fragment of a server", queue),
+        rule(f"{icmp} {match('vips', 'dst')}", "ICMP to a VIP", to_icmp),
+        rule(f"{icmp} {match('lips', 'dst')}", "ICMP to a LIP", to_icmp),
+    ]
+    errors = [rule(f"{_ICMP_MATCH[family]} {kind}", "error", queue) for kind in _ICMP_ERRORS[family]]
+    ping = f"{_ICMP_MATCH[family]} {_ECHO_REQUEST[family]} {match('pings', 'dst')}"
+    untracked = rule("", "untracked", "-j CT --notrack")
+    return {
+        chain_name(plan.instance): classify,
+        chain_name(plan.instance, "own"): [untracked],
+        chain_name(plan.instance, "nfq"): [untracked, rule("", "to the engine", queue)],
+        chain_name(plan.instance, "icmp"): [*errors, rule(ping, "ping", queue)],
+    }
+
+
+def _raw_jumps(steering: Steering) -> list[str]:
+    instance = steering.plan.instance
+    jump = _RuleWriter(instance)("", "steering", f"-j {chain_name(instance)}")
+    return [f"-I {hook} 1 {jump}" for hook in _HOOKS["raw"]]
+
+
+def _filter_chains(steering: Steering, family: int) -> dict[str, list[str]]:
+    plan = steering.plan
+    rule = _RuleWriter(plan.instance)
+    chains = {chain_name(plan.instance, "pass"): [rule(_mark_match(plan), "its own packets", "-j ACCEPT")]}
+    if family in steering.guarded:
+        others = _mark_match(plan, "! ")
+        chains[chain_name(plan.instance, "guard")] = [rule(others, "forward for nobody else", "-j DROP")]
+    return chains
+
+
+def _filter_jumps(steering: Steering, family: int) -> list[str]:
+    instance = steering.plan.instance
+    rule = _RuleWriter(instance)
+    jumps = []
+    if family in steering.guarded:
+        guard = rule("", "guard", f"-j {chain_name(instance, 'guard')}")
+        jumps.append(f"-I FORWARD 1 {guard}")
+    pass_jump = rule("", "pass", f"-j {chain_name(instance, 'pass')}")
+    return jumps + [f"-I {hook} 1 {pass_jump}" for hook in _HOOKS["filter"]]
+
+
+def _mark_match(plan: HostPlan, negation: str = "") -> str:
+    return f"-m mark {negation}--mark {plan.mark:#x}/{plan.mark:#x}"
+
+
+class _RuleWriter:
+    """Writes rules whose comment names the instance."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+
+    def __call__(self, match: str, purpose: str, target: str) -> str:
+        comment = f'-m comment --comment "{comment_prefix(self._instance)}{purpose}"'
+        return " ".join(part for part in (match, comment, target) if part)
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

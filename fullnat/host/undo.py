@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Undo what a journal has on record, or leave it to a living instance that needs it as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import groupby
+
+from fullnat.host.addresses import Addition, undo_additions
+from fullnat.host.claims import Claims
+from fullnat.host.errors import HostError
+from fullnat.host.journal import Change, Journal
+from fullnat.host.state import StateDirectory
+from fullnat.host.steering import SteeringRecord, remove_steering
+from fullnat.host.sysctl import Kernel, Setting, family_of, undo_setting
+
+
+class Kind(StrEnum):
+    """What a change is a change of; the journal's word for it."""
+
+    STEERING = "steering"
+    SYSCTL = "sysctl"
+    ADDRESS = "address"
+
+
+def undo_journal(journal: Journal, state: StateDirectory, kernel: Kernel, heirs: Sequence[Claims]) -> None:
+    """Undo all of *journal*, newest change first; what fails stays in it and is raised at the end."""
+    failed: list[Change] = []
+    errors = []
+    for _, group in groupby(reversed(journal.changes()), key=lambda change: change.kind):
+        changes = list(group)
+        try:
+            undo_changes(changes, state, kernel, heirs)
+        except HostError as error:
+            failed = [*reversed(changes), *failed]
+            errors.append(str(error))
+    journal.replace(failed)
+    if errors:
+        raise HostError(f"could not put back what was changed: {'; '.join(errors)}")
+
+
+def undo_changes(
+    changes: Sequence[Change], state: StateDirectory, kernel: Kernel, heirs: Sequence[Claims]
+) -> None:
+    """Undo *changes*, newest first; one that an heir needs goes to its journal instead."""
+    additions: list[Addition] = []
+    for change in changes:
+        heir = next((claims for claims in heirs if _is_needed_by(claims, change)), None)
+        if heir is not None:
+            state.journal(heir.instance).append(change)
+        elif change.kind == Kind.STEERING:
+            remove_steering(SteeringRecord.from_json(change.detail))
+        elif change.kind == Kind.SYSCTL:
+            undo_setting(Setting.from_json(change.detail), kernel)
+        else:
+            additions.append(Addition.from_json(change.detail))
+    if additions:
+        undo_additions(additions)
+
+
+def _is_needed_by(claims: Claims, change: Change) -> bool:
+    if change.kind == Kind.SYSCTL:
+        return family_of(change.detail["key"]) in claims.families
+    return change.kind == Kind.ADDRESS and change.detail["address"] in claims.addresses

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test may need of the host, each found out by trying it.
+
+`@pytest.mark.requires("nfqueue", "ipv6")` skips a test where one is missing and says which.
+FULLNAT_REQUIRE=nfqueue,ipv6 turns such a skip into a failure: for hosts that ought to have them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+_NFQUEUE = """
+from netfilterqueue import NetfilterQueue
+queue = NetfilterQueue()
+queue.bind(0, print)
+queue.unbind()
+"""
+
+
+def _try(*argv: str) -> str:
+    """Empty if *argv* succeeds in a network namespace of its own, else its last words."""
+    try:
+        done = subprocess.run(["unshare", "--net", "--", *argv], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "not root"
+
+
+def _nfqueue() -> str:
+    rule = ("-t", "raw", "-A", "PREROUTING", "-j", "NFQUEUE", "--queue-num", "0", "--queue-bypass")
+    return _try("iptables", *rule) or _try(sys.executable, "-c", _NFQUEUE)
+
+
+def _ipv6() -> str:
+    return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
+
+
+def _program(name: str) -> Callable[[], str]:
+    return lambda: "" if shutil.which(name) else f"{name} is not installed"
+
+
+_PROGRAMS = ("curl", "conntrack", "ethtool", "iperf3", "ipset", "iptables", "nginx", "ping", "traceroute")
+
+PROBES: dict[str, Callable[[], str]] = {
+    "root": _root,
+    "netns": lambda: _try("ip", "link", "add", "type", "veth"),
+    "nfqueue": _nfqueue,
+    "ipv6": _ipv6,
+    **{name: _program(name) for name in _PROGRAMS},
+}
+
+
+@functools.cache
+def missing(feature: str) -> str:
+    """Why *feature* is not to be had here; empty when it is."""
+    return PROBES[feature]()
+
+
+def required() -> frozenset[str]:
+    """The features that FULLNAT_REQUIRE lists."""
+    wanted = frozenset(os.environ.get("FULLNAT_REQUIRE", "").replace(",", " ").split())
+    if unknown := wanted - PROBES.keys():
+        raise pytest.UsageError(f"FULLNAT_REQUIRE: no feature {sorted(unknown)}; there are {sorted(PROBES)}")
+    return wanted
+
+
+def demand(feature: str) -> None:
+    """Go on if *feature* is there; else skip, or fail where it is required."""
+    if reason := missing(feature):
+        end = pytest.fail if feature in required() else pytest.skip
+        end(f"needs {feature}: {reason}")

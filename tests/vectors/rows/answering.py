@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fullnat answers itself: resets, refusals, pings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+
+from fullnat.core.reason import Reason
+from tests.packets import ping, tcp, udp
+from tests.vectors.case import Case, Given, Net, Step
+from tests.vectors.rows.steps import answer_about, asked, opened
+
+
+def rows(net: Net) -> list[Case]:
+    """The rows of one family."""
+    mid_stream = tcp(net.to_vip(), "PA", seq=500, ack=600, payload=b"12345")
+    return [
+        Case(
+            "a ping of a virtual address that no interface has is answered",
+            Given(net, answers_ping=True),
+            [
+                Step(
+                    ping(net.client, net.vip),
+                    Reason.ECHO_ANSWERED,
+                    reply=ping(net.vip, net.client, reply=True),
+                )
+            ],
+        ),
+        Case(
+            "a segment of no flow is reset: with its acknowledgment as sequence, or acknowledging it",
+            Given(net),
+            [
+                Step(mid_stream, Reason.NO_FLOW, reply=_reset(net, "R", seq=600)),
+                Step(
+                    tcp(net.to_vip(), "F", seq=500, payload=b"12345"),
+                    Reason.NO_FLOW,
+                    reply=_reset(net, "RA", seq=0, ack=506),
+                ),
+                Step(
+                    tcp(net.to_vip(), "SA", seq=500, ack=600),
+                    Reason.NO_FLOW,
+                    reply=_reset(net, "R", seq=600),
+                ),
+            ],
+        ),
+        Case(
+            "without a server TCP is reset and UDP told that the port is unreachable",
+            Given(net, weight=0),
+            [
+                Step(
+                    tcp(net.to_vip(), "S", seq=500),
+                    Reason.NO_SERVER,
+                    reply=_reset(net, "RA", seq=0, ack=501),
+                ),
+                Step(
+                    udp(net.to_vip(vport=53)),
+                    Reason.NO_SERVER,
+                    reply=answer_about(net, udp(net.to_vip(vport=53)), "port"),
+                ),
+            ],
+        ),
+        Case(
+            "without a local port the client is told, softly",
+            Given(net, servers=1),
+            [
+                opened(net),
+                Step(
+                    tcp(net.to_vip(4001), "S"),
+                    Reason.NO_LOCAL_PORT,
+                    reply=answer_about(net, tcp(net.to_vip(4001), "S"), "host"),
+                ),
+                asked(net),
+                Step(
+                    udp(net.to_vip(4001, 53)),
+                    Reason.NO_LOCAL_PORT,
+                    reply=answer_about(net, udp(net.to_vip(4001, 53)), "host"),
+                ),
+            ],
+        ),
+        Case(
+            "a released port rests, then serves again",
+            Given(net, servers=1),
+            [
+                opened(net),
+                Step(tcp(net.from_server(), "RA"), Reason.FLOW_OUTBOUND, out=tcp(net.to_client(), "RA")),
+                Step(
+                    tcp(net.to_vip(4001), "S"),
+                    Reason.NO_LOCAL_PORT,
+                    reply=answer_about(net, tcp(net.to_vip(4001), "S"), "host"),
+                    at=30,
+                ),
+                Step(tcp(net.to_vip(4001), "S"), Reason.FLOW_OPENED, out=tcp(net.to_server(), "S"), at=120),
+            ],
+        ),
+        Case(
+            "a full table refuses new flows and keeps the old",
+            Given(net, flow_limit=1),
+            [
+                opened(net),
+                Step(
+                    tcp(net.to_vip(4001), "S"),
+                    Reason.TABLE_FULL,
+                    reply=answer_about(net, tcp(net.to_vip(4001), "S"), "host"),
+                ),
+                replace(opened(net), reason=Reason.FLOW_INBOUND),
+            ],
+        ),
+    ]
+
+
+def _reset(net: Net, flags: str, seq: int, ack: int = 0) -> bytes:
+    segment = tcp(net.to_client(), flags, seq=seq, ack=ack, ident=0)
+    return _with_window_zero(segment)
+
+
+def _with_window_zero(segment: bytes) -> bytes:
+
+    packet = (IP if segment[0] >> 4 == 4 else IPv6)(segment)
+    packet[TCP].window = 0
+    del packet[TCP].chksum
+    return bytes(packet)
