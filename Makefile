@@ -59,7 +59,7 @@ fuzz: setup ## malformed packets through the core; COUNT=10000000 SEED=7
 
 bench: setup ## measure the engines against the kernel and each other (root)
 	$(Q).ci/install-packages $(BENCH_PACKAGES)
-	$(Q)$(BIN)/python bench/run.py
+	$(Q)$(BIN)/python bench/run.py $(ARGS)
 
 lab: packages ## build a lab with web servers and leave it up, to try things by hand (root)
 	$(Q)$(PYTHON) netns-lab/lab.py up two-arm --servers

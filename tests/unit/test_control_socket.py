@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ends of the control socket, and who may open it."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fullnat.control.api import ControlSocket
+from fullnat.control.client import ControlError, ask
+from fullnat.datapath.base import EngineStatistics
+from tests.unit.test_vectors import build_director
+from tests.vectors.case import V4, Given
+
+
+class IdleEngine:
+    name = "idle"
+
+    def statistics(self) -> EngineStatistics:
+        return EngineStatistics()
+
+
+def with_socket(path: Path, question: Callable[[], Any]) -> Any:
+    """Return what *question* returns while a control socket serves on *path*."""
+
+    async def run() -> Any:
+        control = ControlSocket(
+            path, build_director(Given(V4)), IdleEngine(), lambda: {"pid": 1}, lambda: 0  # type: ignore[arg-type]
+        )
+        await control.start()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, question)
+        finally:
+            await control.stop()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("what", ["services", "servers", "flows", "ports", "persistence", "stats", "status"])
+def test_every_view_is_answered(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "main.sock"
+    answer = with_socket(path, lambda: ask(path, what))
+    assert isinstance(answer, dict if what in ("stats", "status") else list)
+    assert not path.exists()
+
+
+def test_only_the_owner_may_open_it(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    mode = with_socket(path, lambda: path.stat().st_mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_file_left_by_a_dead_process_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    path.write_text("left")
+    assert with_socket(path, lambda: ask(path, "status")) == {"pid": 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("nothing", "no 'nothing'; there are status, services"), ("flows?limit=x", "limit is a number, not 'x'")],
+)
+def test_a_wrong_question_is_told_what_is_right(tmp_path: Path, what: str, message: str) -> None:
+    path = tmp_path / "main.sock"
+
+    def question() -> str:
+        with pytest.raises(ControlError) as caught:
+            ask(path, what)
+        return str(caught.value)
+
+    assert message in with_socket(path, question)
+
+
+def test_where_nobody_listens_one_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="no instance answers there"):
+        ask(tmp_path / "main.sock", "status")

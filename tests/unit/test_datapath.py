@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of engines (datapath/base.py), held by engine `python` on packets made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from fullnat.core.fragment import LIFETIME
+from fullnat.core.timeouts import SECOND
+from fullnat.datapath import nfqueue
+from fullnat.datapath.base import DatapathError, Unsupported
+from fullnat.datapath.nfqueue import NfqueueDatapath
+from tests.packets import fragments, identification, tcp, udp, with_identification
+from tests.unit.test_vectors import build_director
+from tests.vectors.case import NETS, Given, Net
+
+MARK = 1 << 26
+
+
+@dataclass
+class HandmadePacket:
+    """What NetfilterQueue hands over: a payload, a mark, and the verdict it was given."""
+
+    payload: bytes
+    mark: int = 0
+    verdict: str = ""
+
+    def get_payload(self) -> bytes:
+        return self.payload
+
+    def set_payload(self, payload: bytes) -> None:
+        self.payload = payload
+
+    def get_mark(self) -> int:
+        return self.mark
+
+    def set_mark(self, mark: int) -> None:
+        self.mark = mark
+
+    def accept(self) -> None:
+        assert not self.verdict
+        self.verdict = "accept"
+
+    def drop(self) -> None:
+        assert not self.verdict
+        self.verdict = "drop"
+
+
+@dataclass
+class Outbox:
+    """Takes what the engine says itself."""
+
+    sent: list[bytes] = field(default_factory=list)
+    errors: int = 0
+
+    def send(self, packet: bytes) -> bool:
+        self.sent.append(packet)
+        return True
+
+
+class Bench:
+    """An engine, the hand that feeds it, and its clock."""
+
+    def __init__(self, given: Given) -> None:
+        self.now = 0
+        self.outbox = Outbox()
+        self.director = build_director(given)
+        self.engine = NfqueueDatapath(
+            self.director, self.outbox, queue=1, mark=MARK, clock=lambda: self.now
+        )
+
+    def feed(self, payload: bytes, mark: int = 0) -> HandmadePacket:
+        packet = HandmadePacket(payload, mark)
+        self.engine._on_packet(packet)  # type: ignore[arg-type]
+        return packet
+
+
+@pytest.fixture(params=NETS, ids=lambda net: f"v{net.family}")
+def net(request: pytest.FixtureRequest) -> Net:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_forwarded_packets_leave_rewritten_and_marked_beside_the_marks_they_had(net: Net) -> None:
+    packet = Bench(Given(net)).feed(tcp(net.to_vip(), "S"), mark=0x5)
+    assert (packet.verdict, packet.payload) == ("accept", tcp(net.to_server(), "S"))
+    assert packet.mark == MARK | 0x5
+
+
+def test_what_is_not_ours_passes_untouched(net: Net) -> None:
+    sent = udp(net.to_vip(vport=999))
+    packet = Bench(Given(net)).feed(sent)
+    assert (packet.verdict, packet.payload, packet.mark) == ("accept", sent, 0)
+
+
+def test_an_answer_of_ours_leaves_through_the_sender_and_the_packet_ends(net: Net) -> None:
+    bench = Bench(Given(net, weight=0))
+    packet = bench.feed(tcp(net.to_vip(), "S"))
+    assert packet.verdict == "drop"
+    assert len(bench.outbox.sent) == 1
+
+
+def test_answers_are_limited_and_the_packet_ends_all_the_same(net: Net) -> None:
+    bench = Bench(Given(net, weight=0))
+    verdicts = {bench.feed(tcp(net.to_vip(), "S")).verdict for _ in range(500)}
+    assert verdicts == {"drop"}
+    assert len(bench.outbox.sent) + bench.director.replies_suppressed == 500
+    assert bench.director.replies_suppressed > 0
+    bench.now += SECOND
+    bench.feed(tcp(net.to_vip(), "S"))
+    assert len(bench.outbox.sent) + bench.director.replies_suppressed == 501
+
+
+def test_a_held_packet_is_settled_when_its_first_comes(net: Net) -> None:
+    bench = Bench(Given(net))
+    question, wanted = udp(net.to_vip(vport=53), b"x" * 1500), udp(net.to_server(5353), b"x" * 1500)
+    sent, expected = fragments(question, 1000, 9), fragments(wanted, 1000, 9)
+    late = bench.feed(sent[1])
+    assert late.verdict == ""
+    first = bench.feed(sent[0])
+    assert (first.verdict, late.verdict) == ("accept", "accept")
+    ident = identification(first.payload)
+    assert [first.payload, late.payload] == [with_identification(piece, ident) for piece in expected]
+    assert late.mark == MARK
+
+
+def test_a_held_packet_is_dropped_when_its_first_never_comes(net: Net) -> None:
+    bench = Bench(Given(net))
+    held = bench.feed(fragments(udp(net.to_vip(vport=53), b"x" * 1500), 1000, 9)[1])
+    bench.engine.expire(LIFETIME)
+    assert held.verdict == "drop"
+
+
+def test_packets_never_make_it_raise(net: Net) -> None:
+    bench = Bench(Given(net))
+    syn = tcp(net.to_vip(), "S")
+    for length in range(len(syn)):
+        assert bench.feed(syn[:length]).verdict == "drop"
+    assert bench.engine.statistics().received == len(syn)
+
+
+def test_a_kernel_without_the_queue_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nfqueue, "_COUNTERS", "/nonexistent")
+    with pytest.raises(Unsupported, match="NFQUEUE: the kernel lacks it.*nfnetlink_queue"):
+        Bench(Given(NETS[0])).engine.start(None)  # type: ignore[arg-type]
+
+
+def test_a_queue_that_is_taken_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setattr(nfqueue, "_queue_rows", lambda: [[1, 4711, 0, 2, 65531, 0, 0, 0, 1]])
+    with pytest.raises(DatapathError, match=r"queue 1 is bound by another program .*set another \[engine\] queue"):
+        Bench(Given(NETS[0])).engine.start(None)  # type: ignore[arg-type]
