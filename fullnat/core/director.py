@@ -214,7 +214,6 @@ class Director:
         self.flows.add(flow)
         service.flow_opened(server)
         if service.persistence is not None:
-            self.persistence.remember(service, client.address, server, now)
             self.persistence.hold(service, client.address, server, now)
         self._count(flow.inbound, len(view.data))
         return Decision(Verdict.FORWARD, reason, self._rewrite(flow.inbound, view), flow.inbound)

@@ -80,7 +80,9 @@ class RealServer:
         self.health = Health.UNKNOWN
         self.weight = weight  # effective; what schedulers read
         self.upper = upper  # 0 = no limit
-        self.lower = upper * 3 // 4 if lower is None else lower
+        # IPVS without a lower threshold: no longer overloaded while flows * 4 < upper * 3, so three
+        # quarters round up (ip_vs_unbind_dest in net/netfilter/ipvs/ip_vs_conn.c).
+        self.lower = -(-upper * 3 // 4) if lower is None else lower
         self.position = 0  # place in the service's list; schedulers break ties by it
         self.overloaded = False
         self.active = 0

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fullnat.control import config as config_module
-from fullnat.control.config import Config, ConfigError, Problem, TimeoutsTable, json_schema, load_config
+from fullnat.control.config import Config, ConfigError, Problem, build, json_schema, load_config, supported
+from fullnat.control.config.schema import TimeoutsTable
 from fullnat.core.addr import TCP, UDP, PortRange, parse_endpoint
 from fullnat.core.sched.base import Scheduler
 from fullnat.core.sched.mh import MaglevHashing
@@ -501,7 +501,7 @@ def test_what_is_wrong_with_a_scheduler_is_told_in_one_line(
     def load_scheduler(spec: str, base_dir: Path) -> type[Scheduler]:
         raise ValueError(f"{spec} is\nno good")
 
-    monkeypatch.setattr(config_module, "load_scheduler", load_scheduler)
+    monkeypatch.setattr(build, "load_scheduler", load_scheduler)
     text = service('scheduler = "x"', 'scheduler_flags = ["y"]')
     assert lines(load, text) == ['c.toml:6: service[1].scheduler: found "x", x is\\nno good']
     assert errors(load, HEAD + WEB) == ['c.toml:4: service[1].scheduler: found "wlc", wlc is\\nno good']
@@ -745,14 +745,14 @@ def test_no_bytes_raise_anything_but_a_config_error(tmp_path: Path, data: bytes)
 
 
 def test_what_a_later_version_brings_is_in_one_place() -> None:
-    """The tables above the schema name all of DESIGN's engines and fallbacks, each once."""
-    assert {*config_module._DATAPATHS, *config_module._LATER_DATAPATHS} == {
+    """supported.py names all of DESIGN's engines and fallbacks, each once."""
+    assert {*supported.DATAPATHS, *supported.LATER_DATAPATHS} == {
         "auto",
         "ebpf",
         "native",
         "python",
     }
-    assert {*config_module._FALLBACKS, *config_module._LATER_FALLBACKS} == {
+    assert {*supported.FALLBACKS, *supported.LATER_FALLBACKS} == {
         "auto",
         "ipvs",
         "iptables",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullnat.control.toml_lines import KeyPath, TomlLines
+from fullnat.control.config.toml_lines import KeyPath, TomlLines
 
 # Every integer in here is the number of the line it must be found on.
 AWKWARD = '''\

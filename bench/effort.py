@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a run takes its measurements: the full run and `--quick`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.search import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Rounds, and seconds of each trial."""
+
+    rounds: int
+    limits: Limits
+    tcp_seconds: int  # wrk and iperf3 take whole seconds
+    tcp_warmup_seconds: int
+
+
+FULL = Effort(
+    rounds=5,
+    limits=Limits(resolution=0.02, trial_seconds=1.0, confirm_seconds=5.0),
+    tcp_seconds=5,
+    tcp_warmup_seconds=1,
+)
+QUICK = Effort(
+    rounds=2,
+    limits=Limits(resolution=0.05, trial_seconds=0.5, confirm_seconds=1.5),
+    tcp_seconds=2,
+    tcp_warmup_seconds=1,
+)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bulk transfer: iperf3, one TCP stream, each direction by itself; the ends have a core each."""
+
+from __future__ import annotations
+
+import json
+
+from bench.errors import BenchError
+from bench.figures.cell import Cell
+from bench.gate import check_stream
+from bench.host import CpuTimes
+from bench.plan import BULK_PORT, CLIENT_CPU, SERVER_CPU
+
+READY_SECONDS = 5.0
+
+
+def measure_bulk(cell: Cell) -> dict[str, float]:
+    """Client to server, then server to client."""
+    check_stream(cell.lab, cell.peer, BULK_PORT)
+    argv = ["iperf3", "-s", "--forceflush", "-B", cell.lab.plan.server, "-p", str(BULK_PORT)]
+    cell.lab.spawn(cell.lab.server, argv, cpu=SERVER_CPU).wait_for_line("Server listening", READY_SECONDS)
+    return {
+        "bulk-up": _stream(cell, "bulk-up", []),
+        "bulk-down": _stream(cell, "bulk-down", ["--reverse"]),
+    }
+
+
+def _stream(cell: Cell, metric: str, direction: list[str]) -> float:
+    seconds, warmup = cell.effort.tcp_seconds, cell.effort.tcp_warmup_seconds
+    argv = ["iperf3", "-c", cell.peer.target, "-p", str(BULK_PORT), "-J", *direction]
+    times = CpuTimes.now()
+    argv += ["-t", str(seconds), "-O", str(warmup)]
+    text = cell.lab.client.run(argv, cpu=CLIENT_CPU, timeout=seconds + warmup + 30)
+    cell.lab.check()
+    value = parse_iperf3(text)
+    cell.add_row(metric, "run", seconds=seconds, value=value, steal=CpuTimes.now().steal_since(times))
+    return value
+
+
+def parse_iperf3(text: str) -> float:
+    """Return bits per second that arrived."""
+    report = json.loads(text)
+    if "error" in report:
+        raise BenchError(f"iperf3: {report['error']}")
+    return float(report["end"]["sum_received"]["bits_per_second"])

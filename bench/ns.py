@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench's lab: client - director - server, three network namespaces and two veth pairs.
+
+      client              director                 server
+      eth0 ------------ outside  inside ------------ eth0
+      CIP                      LIPs                   RIP        VIP: on no interface
+
+Which CPU does what is the figure's choice, except that a peer's program runs on DIRECTOR_CPU.
+Neighbours are permanent: an ARP answer lost in an overload trial is not the subject.
+
+Namespaces are named fn-bench-<pid>-<role>.  Leaving the context stops every process started in
+them and deletes them; a run that was killed is cleaned up after by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from bench.namespace import Daemon, Namespace, run
+from bench.plan import CLIENT_MAC, DIRECTOR_CPU, INSIDE_MAC, OUTSIDE_MAC, SERVER_MAC, Plan
+
+_PREFIX = "fn-bench-"
+_KILL_SECONDS = 15.0
+
+
+class Lab:
+    """Three namespaces, wired; a context manager that leaves nothing behind."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.client, self.director, self.server = (
+            Namespace(f"{_PREFIX}{os.getpid()}-{role}") for role in ("client", "director", "server")
+        )
+        self._daemons: list[Daemon] = []
+        self._directory = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
+        self.directory = Path(self._directory.name)
+
+    def __enter__(self) -> Self:
+        try:
+            self._wire()
+            self._address()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def confine_director(self) -> None:
+        """Have all that the director's devices receive processed on DIRECTOR_CPU."""
+        mask = f"{1 << DIRECTOR_CPU:x}"
+        # `ip netns exec` mounts the namespace's own /sys, which is where its devices are.
+        queues = "/sys/class/net/*side/queues/rx-*/rps_cpus"
+        self.director.run(["sh", "-c", f'for queue in {queues}; do echo {mask} > "$queue" || exit 1; done'])
+
+    def spawn(self, namespace: Namespace, argv: Sequence[str], *, cpu: int | None = None) -> Daemon:
+        """Start a process that the lab ends."""
+        name = Path(argv[0]).name
+        log = self.directory / f"{len(self._daemons)}-{name}.log"
+        daemon = Daemon(name, namespace.command(argv, cpu), log)
+        self._daemons.append(daemon)
+        return daemon
+
+    def check(self) -> None:
+        """Raise BenchError when a process of the lab has ended by itself."""
+        for daemon in self._daemons:
+            daemon.check()
+
+    def close(self) -> None:
+        """Stop every process, newest first, and delete the namespaces."""
+        while self._daemons:
+            self._daemons.pop().stop()
+        for namespace in (self.client, self.director, self.server):
+            _delete(namespace.name)
+        self._directory.cleanup()
+
+    def _wire(self) -> None:
+        for namespace in (self.client, self.director, self.server):
+            run(["ip", "netns", "add", namespace.name])
+        for peer, mac, device, director_mac in (
+            (self.client, CLIENT_MAC, "outside", OUTSIDE_MAC),
+            (self.server, SERVER_MAC, "inside", INSIDE_MAC),
+        ):
+            run(
+                shlex.split(
+                    f"ip link add {device} netns {self.director.name} address {director_mac}"
+                    f" type veth peer name eth0 netns {peer.name} address {mac}"
+                )
+            )
+
+    def _address(self) -> None:
+        plan = self.plan
+        nodad = "nodad" if plan.family == 6 else ""
+        lips = [f"addr add {lip}/{plan.prefix} dev inside {nodad}" for lip in plan.lips]
+        self.client.ip(
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {plan.client}/{plan.prefix} dev eth0 {nodad}",
+            f"neigh replace {plan.outside} lladdr {OUTSIDE_MAC} dev eth0 nud permanent",
+            f"route add default via {plan.outside}",
+        )
+        self.director.ip(
+            "link set lo up",
+            "link set outside up",
+            "link set inside up",
+            f"addr add {plan.outside}/{plan.prefix} dev outside {nodad}",
+            f"addr add {plan.inside}/{plan.prefix} dev inside {nodad}",
+            *lips,
+            f"neigh replace {plan.client} lladdr {CLIENT_MAC} dev outside nud permanent",
+            f"neigh replace {plan.server} lladdr {SERVER_MAC} dev inside nud permanent",
+        )
+        self.server.ip(
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {plan.server}/{plan.prefix} dev eth0 {nodad}",
+            *(
+                f"neigh replace {address} lladdr {INSIDE_MAC} dev eth0 nud permanent"
+                for address in (plan.inside, *plan.lips)
+            ),
+        )
+        # The client of the connection-rate figure opens more connections than it has ports.
+        self.client.sysctl("net.ipv4.tcp_tw_reuse", 1)
+
+
+def remove_stale_labs() -> None:
+    """Delete what runs that were killed have left: namespaces, processes in them, folders."""
+    for line in run(["ip", "netns", "list"]).splitlines():
+        name = line.split()[0]
+        if _is_stale(name):
+            _delete(name)
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_stale(folder.name):
+            shutil.rmtree(folder)
+
+
+def _is_stale(name: str) -> bool:
+    """Return whether the run that chose *name* has ended."""
+    found = re.match(rf"{_PREFIX}(\d+)-", name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
+
+
+def _delete(name: str) -> None:
+    """Delete a namespace of the bench and end what still runs in it."""
+    if not Path(f"/run/netns/{name}").exists():
+        return
+    deadline = time.monotonic() + _KILL_SECONDS
+    while pids := run(["ip", "netns", "pids", name]).split():
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    run(["ip", "netns", "delete", name])

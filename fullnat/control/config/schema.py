@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schema: every table of the file, its keys, their types and defaults.
+
+A table that passes is sound key by key; what takes two keys to see is left to build.py.  None is a
+key that was not given or, where there is no default, one that was refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from fullnat.control.config.supported import (
+    DATAPATHS,
+    FALLBACKS,
+    LATER_DATAPATHS,
+    LATER_FALLBACKS,
+    LATER_TUNE,
+    TUNE,
+)
+from fullnat.control.config.value_type import Words, integer, one_of, string
+from fullnat.control.config.values import (
+    ConnectionsValue,
+    CountValue,
+    DurationValue,
+    FlagValue,
+    ListenValue,
+    LocalAddressesValue,
+    MaskValue,
+    PortRangeValue,
+    ServerAddressValue,
+    StringValue,
+)
+from fullnat.core.timeouts import PROFILES, Timeouts
+
+
+class Table(BaseModel):
+    """A TOML table: every key known, nothing converted but by a ValueType."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
+
+
+def _written(value: Any) -> Any:
+    """Return a default as a file would have it: it is read like one, and shown in the JSON Schema."""
+    return value
+
+
+class EngineTable(Table):
+    """Which engine moves the packets."""
+
+    datapath: Annotated[str, one_of(DATAPATHS, LATER_DATAPATHS)] = Field("auto", description="the engine")
+    tune: Annotated[bool, one_of(TUNE, LATER_TUNE)] = Field(False, description="tune the host while running")
+    fallback: Annotated[str, one_of(FALLBACKS, LATER_FALLBACKS)] = Field(
+        "auto", description="who serves new connections while the engine is gone"
+    )
+    queue: Annotated[int, integer(0, 65535)] = Field(1080, description="NFQUEUE number")
+    add_addresses: FlagValue = Field(
+        True, description="put a VIP or LIP that no interface has on the interface whose subnet contains it"
+    )
+
+
+class SnatTable(Table):
+    """The local addresses (LIPs) connections to servers come from."""
+
+    addresses: Annotated[list[LocalAddressesValue], Words('a list of addresses "a" or ranges "a-b"')] = Field(
+        description="LIPs: addresses or ranges a-b", json_schema_extra={"minItems": 1}
+    )
+    ports: PortRangeValue = Field(
+        None, description="ports to use on each LIP; default: above 1023, outside ip_local_port_range"
+    )
+    rest: DurationValue = Field(_written("60s"), description="how long a released port is not used again")
+
+
+class TimeoutsTable(Table):
+    """How long a silent flow is kept."""
+
+    profile: Annotated[str | None, one_of(tuple(PROFILES))] = Field(
+        None, description="sets all; keys override"
+    )
+    tcp_opening: DurationValue | None = Field(None, description="handshake not finished")
+    tcp_established: DurationValue | None = Field(None, description="connection open")
+    tcp_closing: DurationValue | None = Field(None, description="a FIN was seen")
+    tcp_reset: DurationValue | None = Field(None, description="a RST was seen")
+    udp: DurationValue | None = Field(None, description="datagrams both ways")
+    udp_unreplied: DurationValue | None = Field(None, description="no answer yet")
+    icmp: DurationValue | None = Field(None, description="echo request and reply")
+
+    def overrides(self) -> dict[str, int]:
+        """Return the keys that were given, in nanoseconds."""
+        given = {field.name: getattr(self, field.name) for field in fields(Timeouts)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class LimitsTable(Table):
+    """How many of each thing are kept at once."""
+
+    flows: CountValue = Field(1_000_000, description="flows")
+    persistence: CountValue = Field(100_000, description="persistence templates")
+    fragments: CountValue = Field(4096, description="fragmented datagrams in flight")
+
+
+class PersistenceTable(Table):
+    """Clients of one prefix stay on one server."""
+
+    timeout: DurationValue = Field(_written("300s"), description="after the last new connection")
+    mask: MaskValue | None = Field(
+        None, description="prefix length that makes two clients one; default: whole address"
+    )
+
+
+class ServerTable(Table):
+    """One real server."""
+
+    address: ServerAddressValue = Field(description="RIP:rport; without a port, the service's")
+    weight: Annotated[int, integer(0, 65535)] = Field(1, description="share of new connections; 0 quiesces")
+    upper: ConnectionsValue = Field(0, description="no new connection from this many on; 0: no limit")
+    lower: ConnectionsValue = Field(0, description="again below this many; 0: three quarters of upper")
+
+
+class ServiceTable(Table):
+    """One virtual service."""
+
+    name: Annotated[
+        str | None, string("1-64 letters, digits and . _ : -", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+    ] = Field(None, description="unique; default: made of listen")
+    listen: ListenValue = Field(description="VIP:vport and protocol")
+    scheduler: StringValue = Field(
+        "wlc", description='built in, "FILE.py:CLASS", or an installed entry point'
+    )
+    scheduler_flags: Annotated[list[StringValue | None], Words("a list of strings")] = Field(
+        [], description="options of the scheduler"
+    )
+    persistence: Annotated[PersistenceTable | None, Words("a table like { timeout = 300, mask = 32 }")] = (
+        Field(None, description="clients stay on one server")
+    )
+    one_packet: FlagValue = Field(False, description="UDP: every datagram is scheduled anew")
+    timeouts: TimeoutsTable = Field(_written({}), description="on top of the global timeouts")
+    server: Annotated[list[ServerTable], Words("[[service.server]] tables")] = Field(
+        [], description="the real servers"
+    )
+
+
+class Document(Table):
+    """The whole file."""
+
+    version: Annotated[int | None, one_of((1,))] = Field(description="of this schema")
+    instance: Annotated[str, string("1-12 letters, digits and -", r"[A-Za-z0-9-]{1,12}")] = Field(
+        "main", description="names chains, sets and files of this director"
+    )
+    engine: EngineTable = Field(_written({}), description="the engine")
+    snat: SnatTable = Field(description="the local addresses")
+    timeouts: TimeoutsTable = Field(_written({}), description="of all services")
+    limits: LimitsTable = Field(_written({}), description="of the whole director")
+    service: Annotated[list[ServiceTable], Words("[[service]] tables")] = Field(
+        [], description="the services"
+    )
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """JSON Schema without null, which TOML cannot write."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors that complete and check TOML by one."""
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        **Document.model_json_schema(schema_generator=_TomlSchema),
+        "title": "fullnat configuration",
+    }

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known to the schema, not carried out by this version.
+
+The first of each pair is accepted.  What is LATER is refused as not part of this version, rather
+than as a mistake, and belongs to the first as soon as an engine carries it out.
+"""
+
+from __future__ import annotations
+
+DATAPATHS, LATER_DATAPATHS = ("auto", "python"), ("ebpf", "native")
+FALLBACKS, LATER_FALLBACKS = ("auto", "none"), ("ipvs", "iptables")
+TUNE, LATER_TUNE = (False,), (True,)
+LATER_SERVICE_TABLES = ("health",)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bench reads from other programs and writes for them."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from bench.errors import BenchError
+from bench.figures.bulk import parse_iperf3
+from bench.figures.http import Wrk, parse_wrk
+from bench.figures.pps import parse_counters, sink_rules
+from bench.host import CpuTimes
+from bench.peers import PEERS
+from bench.peers.fullnat import configuration
+from bench.plan import IPV4, IPV6, PLANS, Plan, Sources
+
+WRK = """Running 2s test @ http://203.0.113.10:80/
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     3.41ms    1.20ms  20.14ms   91.02%
+    Req/Sec    17.93k   512.00    18.60k    70.00%
+  35720 requests in 2.00s, 5.21MB read
+{errors}Requests/sec:  17858.21
+Transfer/sec:      2.60MB
+"""
+
+
+def test_wrk_without_errors() -> None:
+    assert parse_wrk(WRK.format(errors="")) == Wrk(17858.21, 0)
+
+
+def test_wrk_counts_broken_connections_and_bad_answers() -> None:
+    errors = (
+        "  Socket errors: connect 1, read 20, write 300, timeout 4000\n  Non-2xx or 3xx responses: 50000\n"
+    )
+    assert parse_wrk(WRK.format(errors=errors)) == Wrk(17858.21, 54321)
+
+
+def test_wrk_that_died_is_an_error() -> None:
+    with pytest.raises(BenchError, match="no rate"):
+        parse_wrk("unable to connect to 203.0.113.10:80 Connection refused\n")
+
+
+def test_iperf3_is_judged_by_what_arrived() -> None:
+    report = '{"end": {"sum_sent": {"bits_per_second": 2e9}, "sum_received": {"bits_per_second": 1.5e9}}}'
+    assert parse_iperf3(report) == 1.5e9
+    with pytest.raises(BenchError, match="unable to connect"):
+        parse_iperf3('{"end": {}, "error": "unable to connect to server"}')
+
+
+def test_counters_of_nft() -> None:
+    text = """{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+      {"counter": {"family": "netdev", "name": "arrived", "table": "sink", "packets": 70, "bytes": 3220}},
+      {"counter": {"family": "netdev", "name": "strays", "table": "sink", "packets": 0, "bytes": 0}}]}"""
+    assert parse_counters(text) == {"arrived": 70, "strays": 0}
+
+
+@pytest.mark.parametrize(
+    ("plan", "sources", "line"),
+    [
+        (
+            IPV4,
+            Sources("198.18.0.2", "198.18.0.2"),
+            "ip saddr 198.18.0.2 ip daddr 198.19.0.11 udp dport 9000",
+        ),
+        (
+            IPV6,
+            Sources("2001:db8:2::100", "2001:db8:2::10f"),
+            "ip6 saddr 2001:db8:2::100-2001:db8:2::10f ip6 daddr 2001:db8:2::11 udp dport 9000",
+        ),
+    ],
+)
+def test_the_sink_counts_the_expected_sources_only(plan: Plan, sources: Sources, line: str) -> None:
+    assert f'{line} counter name "arrived" drop' in sink_rules(plan, sources)
+
+
+@pytest.mark.parametrize("plan", [IPV4, IPV6])
+def test_lips_are_a_range_without_a_gap(plan: Plan) -> None:
+    sources = Sources(plan.lips[0], plan.lips[-1])
+    assert all(lip in sources for lip in plan.lips)
+    assert plan.inside not in sources
+    assert plan.server not in sources
+
+
+def test_shares_of_cpu_time() -> None:
+    before = CpuTimes.parse("cpu  100 0 50 800 50 0 10 0 0 0\ncpu0 1 2 3\n")
+    after = CpuTimes.parse("cpu  130 0 60 840 50 0 10 20 0 0\ncpu0 1 2 3\n")
+    assert after.steal_since(before) == pytest.approx(0.2)
+    assert after.busy_since(before) == pytest.approx(0.6)
+    assert before.busy_since(before) == 0.0
+
+
+@pytest.mark.parametrize("family", sorted(PLANS))
+def test_the_configuration_for_fullnat_is_toml_and_serves_every_port(family: int) -> None:
+    plan = PLANS[family]
+    config = tomllib.loads(configuration(plan, "python"))
+    assert config["engine"]["datapath"] == "python"
+    assert config["snat"]["addresses"] == [f"{plan.lips[0]}-{plan.lips[-1]}"]
+    vip, server = plan.bracketed(plan.vip), plan.bracketed(plan.server)
+    assert [(s["listen"], s["server"][0]["address"]) for s in config["service"]] == [
+        (f"udp://{vip}:9000", f"{server}:9000"),
+        (f"tcp://{vip}:80", f"{server}:80"),
+        (f"tcp://{vip}:5201", f"{server}:5201"),
+    ]
+
+
+def test_peers_are_known_by_their_names_and_only_kernels_are_baselines() -> None:
+    assert list(PEERS) == ["plain", "iptables", "python"]
+    assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables"]

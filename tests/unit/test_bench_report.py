@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.md and raw.csv of a run made by hand, and what must never stand in them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import pytest
+
+from bench.environment import command_line, cpu_model, describe, memory_mib
+from bench.metrics import Target
+from bench.report import Subject, judge, render
+from bench.results import Results, Row, write_csv
+
+SUBJECTS = [
+    Subject("plain", "plain forwarding", True),
+    Subject("iptables", "kernel full NAT", True),
+    Subject("python", "engine python", False),
+]
+TARGET = Target("pps", "python", "iptables", 0.08)
+ENVIRONMENT: dict[str, object] = {
+    "cpu": "A CPU",
+    "cpus": 2,
+    "kernel": "Linux 6.1",
+    "commit": "abc",
+    "command": ".venv/bin/python bench/run.py",
+}
+
+
+@pytest.fixture
+def results() -> Results:
+    results = Results()
+    for turn, (plain, iptables, python) in enumerate(
+        [(800e3, 500e3, 50e3), (400e3, 200e3, 16e3), (600e3, 400e3, 48e3)]
+    ):
+        results.add_value("pps", "plain", turn, plain)
+        results.add_value("pps", "iptables", turn, iptables)
+        results.add_value("pps", "python", turn, python)
+    results.add_value("cps", "plain", 0, 17_000.0)
+    results.generator_bound.add(("pps", "plain"))
+    return results
+
+
+def section(report: str, title: str) -> list[str]:
+    after = report.split(f"## {title}")[1].split("\n## ", maxsplit=1)[0]
+    return [line for line in after.splitlines()[1:] if line]
+
+
+def test_a_table_has_medians_extremes_and_ratios_of_each_round(results: Results) -> None:
+    report = render(results, SUBJECTS, [TARGET], ENVIRONMENT)
+    assert section(report, "No-loss small packets") == [
+        "| peer | kpps | ÷ plain | ÷ iptables | rounds |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| `plain` | ≥ 600.0 (400.0 to 800.0) | 1 | 1.600 (1.500 to 2.000) | 3 |",
+        "| `iptables` | 400.0 (200.0 to 500.0) | 0.625 (0.500 to 0.667) | 1 | 3 |",
+        "| `python` | 48.0 (16.0 to 50.0) | 0.062 (0.040 to 0.080) | 0.100 (0.080 to 0.120) | 3 |",
+    ]
+
+
+def test_peers_and_metrics_that_were_not_measured_are_left_out(results: Results) -> None:
+    report = render(results, SUBJECTS, [TARGET], ENVIRONMENT)
+    assert section(report, "HTTP, a connection a request")[2:] == [
+        "| `plain` | 17000 (17000 to 17000) | 1 | 1 |"
+    ]
+    assert "Gbit/s" not in report
+
+
+@pytest.mark.parametrize(
+    ("ratio", "met", "words"),
+    [
+        (0.08, True, "**met**, 0.100 (0.080 to 0.120) in 3 rounds"),
+        (0.1, True, "**met**"),
+        (0.101, False, "**missed**"),
+    ],
+)
+def test_a_target_is_judged_by_the_median_ratio(
+    results: Results, ratio: float, met: bool, words: str
+) -> None:
+    verdict, sentence = judge(results, Target("pps", "python", "iptables", ratio))
+    assert verdict is met
+    assert words in sentence
+
+
+def test_a_target_that_was_not_measured_is_neither_met_nor_missed(results: Results) -> None:
+    assert judge(results, Target("cps", "python", "iptables", 0.1)) == (
+        None,
+        "cps: python / iptables at least 0.1: **not measured**",
+    )
+
+
+def test_notes_tell_errors_and_a_busy_host(results: Results) -> None:
+    results.rows += [
+        Row(0, "cps", "python", "run", errors=3, steal=0.001, busy_before=0.02),
+        Row(1, "cps", "python", "run", errors=4, steal=0.02, busy_before=0.4),
+        Row(1, "cps", "plain", "run", errors=0, steal=0.0, busy_before=0.0),
+    ]
+    notes = section(render(results, SUBJECTS, [TARGET], ENVIRONMENT), "Notes")
+    assert notes == [
+        "* `cps`, `python`: 7 failed connections or answers over all rounds.",
+        "* ≥: in at least one round the generator could not offer more; the peer may carry more.",
+        "* CPU time others used just before a turn: median 2%, at most 40%."
+        " The host was not quiet: repeat the run before quoting it.",
+        "* CPU time the hypervisor took in a trial: median 0.1%, at most 2.0%.",
+    ]
+
+
+def test_raw_csv_has_a_line_a_trial_and_empty_cells_for_what_is_not_known(tmp_path: Path) -> None:
+    rows = [
+        Row(
+            0,
+            "pps",
+            "plain",
+            "search",
+            asked_pps=2e6,
+            sent=10,
+            prompt=8,
+            received=9,
+            refused=1,
+            stalls=0,
+        ),
+        Row(1, "cps", "python", "run", value=7100.25, errors=0),
+    ]
+    write_csv(tmp_path / "raw.csv", rows)
+    assert (tmp_path / "raw.csv").read_text().splitlines() == [
+        "round,metric,peer,step,asked_pps,sent,prompt,received,refused,stalls,seconds,value,errors,steal,busy_before",
+        "0,pps,plain,search,2000000.0,10,8,9,1,0,,,,,",
+        "1,cps,python,run,,,,,,,,7100.25,0,,",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--quick", "--out", "/somewhere/private", "--rounds", "3"],
+        ["--quick", "--out=/somewhere/private", "--rounds", "3"],
+        ["--quick", "--rounds", "3", "--out", "--out"],
+    ],
+)
+def test_the_command_to_repeat_names_no_folder(argv: list[str]) -> None:
+    assert command_line(argv) == ".venv/bin/python bench/run.py --quick --rounds 3"
+
+
+def test_the_environment_names_neither_the_machine_nor_a_folder() -> None:
+    text = json.dumps(describe([]))
+    assert str(Path(__file__).parents[2]) not in text
+    # A host called "vm" or "linux" would be found in honest words.
+    assert len(platform.node()) < 6 or platform.node() not in text
+
+
+def test_cpu_and_memory_are_read_from_proc() -> None:
+    assert (
+        cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n")
+        == "Some CPU @ 2 GHz"
+    )
+    assert cpu_model("processor : 0\n") == platform.machine()
+    assert memory_mib("MemTotal:       24681472 kB\nMemFree: 1 kB\n") == 24103
