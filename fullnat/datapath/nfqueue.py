@@ -13,6 +13,9 @@ Rules.
   3. The kernel segments GSO packets before it queues them (the GSO flag is left off), so each
      packet has its full checksums and they can be updated by difference.
   4. Forwarded packets carry the mark, by which FORWARD rules tell them from what others send.
+  5. A relayed ICMP error goes through the raw table once more, where the mark has it untracked: it
+     was not before, for the errors that concern the host itself must stay tracked.  Not in OUTPUT:
+     there only an accepted packet is routed again, and that is what the relay needs.
 
 Refused.  Fail-open and queue bypass: an untranslated packet would reach the local stack, which
           resets the connection.
@@ -33,7 +36,7 @@ from netfilterqueue import NetfilterQueue, Packet
 from fullnat.core.director import Director
 from fullnat.core.flow import Decision
 from fullnat.core.packet import PacketView, parse
-from fullnat.core.reason import Verdict
+from fullnat.core.reason import Reason, Verdict
 from fullnat.datapath.base import DatapathError, EngineStatistics, Unsupported
 
 BATCH = 64
@@ -49,6 +52,8 @@ _LARGEST_COPY = 0xFFFF - 4  # NFQNL_MAX_COPY_RANGE
 _NLM_F_REQUEST = 1
 _NETLINK_NO_ENOBUFS = 5
 _SOL_NETLINK = 270
+
+_PREROUTING = 0  # NF_INET_PRE_ROUTING, linux/netfilter.h
 
 _COUNTERS = "/proc/thread-self/net/netfilter/nfnetlink_queue"
 
@@ -179,7 +184,10 @@ class NfqueueDatapath:
             assert decision.rewrite is not None
             packet.set_payload(decision.rewrite.apply(view))
             packet.set_mark(packet.get_mark() | self._mark)
-            packet.accept()
+            if decision.reason is Reason.ICMP_RELAYED and packet.hook == _PREROUTING:
+                packet.repeat()
+            else:
+                packet.accept()
         elif verdict is Verdict.PASS:
             packet.accept()
         else:

@@ -3,7 +3,6 @@
 
     <instance>@<namespace>.lock       held by the process as long as it lives; says what it claims
     <instance>@<namespace>.journal    what it has changed on the host
-    <instance>@<namespace>.sock       its control socket
     @<namespace>.lock                 held by whoever reads or changes any of these
 
 The namespace is the network namespace's cookie: unlike an inode number, the kernel never gives it
@@ -84,11 +83,6 @@ class StateDirectory:
 
     def _file(self, instance: str, kind: str) -> Path:
         return self.path / f"{instance}@{self.namespace}.{kind}"
-
-
-def socket_path(instance: str, directory: Path = DEFAULT_DIRECTORY) -> Path:
-    """Return where *instance* of this network namespace is asked and told things."""
-    return directory / f"{instance}@{network_namespace()}.sock"
 
 
 def network_namespace() -> str:

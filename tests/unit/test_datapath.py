@@ -12,7 +12,7 @@ from fullnat.core.timeouts import SECOND
 from fullnat.datapath import nfqueue
 from fullnat.datapath.base import DatapathError, Unsupported
 from fullnat.datapath.nfqueue import NfqueueDatapath
-from tests.packets import fragments, identification, tcp, udp, with_identification
+from tests.packets import fragments, identification, tcp, udp, unreachable, with_identification
 from tests.unit.test_vectors import build_director
 from tests.vectors.case import NETS, Given, Net
 
@@ -25,6 +25,7 @@ class HandmadePacket:
 
     payload: bytes
     mark: int = 0
+    hook: int = 0  # PREROUTING
     verdict: str = ""
 
     def get_payload(self) -> bytes:
@@ -47,6 +48,10 @@ class HandmadePacket:
         assert not self.verdict
         self.verdict = "drop"
 
+    def repeat(self) -> None:
+        assert not self.verdict
+        self.verdict = "repeat"
+
 
 @dataclass
 class Outbox:
@@ -67,12 +72,10 @@ class Bench:
         self.now = 0
         self.outbox = Outbox()
         self.director = build_director(given)
-        self.engine = NfqueueDatapath(
-            self.director, self.outbox, queue=1, mark=MARK, clock=lambda: self.now
-        )
+        self.engine = NfqueueDatapath(self.director, self.outbox, queue=1, mark=MARK, clock=lambda: self.now)
 
-    def feed(self, payload: bytes, mark: int = 0) -> HandmadePacket:
-        packet = HandmadePacket(payload, mark)
+    def feed(self, payload: bytes, mark: int = 0, hook: int = 0) -> HandmadePacket:
+        packet = HandmadePacket(payload, mark, hook)
         self.engine._on_packet(packet)  # type: ignore[arg-type]
         return packet
 
@@ -86,6 +89,16 @@ def test_forwarded_packets_leave_rewritten_and_marked_beside_the_marks_they_had(
     packet = Bench(Given(net)).feed(tcp(net.to_vip(), "S"), mark=0x5)
     assert (packet.verdict, packet.payload) == ("accept", tcp(net.to_server(), "S"))
     assert packet.mark == MARK | 0x5
+
+
+@pytest.mark.parametrize(("hook", "verdict"), [(0, "repeat"), (3, "accept")], ids=["PREROUTING", "OUTPUT"])
+def test_a_relayed_error_is_untracked_or_routed_again(net: Net, hook: int, verdict: str) -> None:
+    bench = Bench(Given(net))
+    bench.feed(udp(net.to_vip(vport=53)))
+    error = unreachable(net.servers[0], net.lip, udp(net.to_server(5353)))
+    packet = bench.feed(error, hook=hook)
+    assert (packet.verdict, packet.mark) == (verdict, MARK)
+    assert packet.payload == unreachable(net.vip, net.client, udp(net.to_vip(vport=53)))
 
 
 def test_what_is_not_ours_passes_untouched(net: Net) -> None:
@@ -150,5 +163,7 @@ def test_a_queue_that_is_taken_is_told_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     monkeypatch.setattr(nfqueue, "_queue_rows", lambda: [[1, 4711, 0, 2, 65531, 0, 0, 0, 1]])
-    with pytest.raises(DatapathError, match=r"queue 1 is bound by another program .*set another \[engine\] queue"):
+    with pytest.raises(
+        DatapathError, match=r"queue 1 is bound by another program .*set another \[engine\] queue"
+    ):
         Bench(Given(NETS[0])).engine.start(None)  # type: ignore[arg-type]

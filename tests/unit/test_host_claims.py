@@ -37,7 +37,7 @@ OTHER = Claims(
 
 
 def test_claims_are_read_off_the_plan() -> None:
-    assert Claims(
+    expected = Claims(
         instance="main",
         pid=7,
         queue=1080,
@@ -47,7 +47,8 @@ def test_claims_are_read_off_the_plan() -> None:
         ports=(1024, 32767),
         addresses=("203.0.113.10", "2001:db8::10", "198.19.0.1", "2001:db8:1::1"),
         families=(4, 6),
-    ) == MINE
+    )
+    assert expected == MINE
 
 
 def test_claims_survive_the_lock_file() -> None:

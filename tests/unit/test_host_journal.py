@@ -15,7 +15,7 @@ from fullnat.host.errors import HostError
 from fullnat.host.journal import Change, Journal
 from fullnat.host.lock import FileLock
 from fullnat.host.plan import HostPlan
-from fullnat.host.state import StateDirectory, network_namespace, socket_path
+from fullnat.host.state import StateDirectory, network_namespace
 
 FIRST = Change("sysctl", {"key": "net/ipv4/ip_forward", "also": {"a": "1"}})
 SECOND = Change("address", {"address": "203.0.113.10"})
@@ -166,6 +166,5 @@ def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         StateDirectory(tmp_path / "file" / "fullnat", "7").create()
 
 
-def test_the_socket_is_named_after_instance_and_namespace() -> None:
-    assert socket_path("main") == Path(f"/run/fullnat/main@{network_namespace()}.sock")
+def test_a_namespace_is_named_the_same_every_time() -> None:
     assert network_namespace() == network_namespace() != ""

@@ -76,10 +76,10 @@ class TestThresholds:
             (8, 8, ".......x", "........"),
             (4, 1, "...xxxxx", "xxxxxxx."),
             (4, 0, "...xxxxx", "xxxxxxx."),  # a lower that nothing is below: an idle server is free
-            (8, None, ".......x", "xx......"),  # 6: clear from 5 on
-            (7, None, "......xx", "xx......"),  # 5.25
-            (6, None, ".....xxx", "xxx....."),  # 4.5
-            (5, None, "....xxxx", "xxxx...."),  # 3.75
+            (8, None, ".......x", "xx......"),  # three quarters: 6, clear from 5 on
+            (7, None, "......xx", "xx......"),  # 5.25, so 6
+            (6, None, ".....xxx", "xxx....."),  # 4.5, so 5
+            (5, None, "....xxxx", "xxxx...."),  # 3.75, so 4
         ],
     )
     def test_overloaded_from_upper_on_until_below_lower(
@@ -136,7 +136,7 @@ class TestThresholds:
 
 
 class TestWeights:
-    @pytest.mark.parametrize(("admin", "health"), product(Admin, Health))
+    @pytest.mark.parametrize(("admin", "health"), list(product(Admin, Health)))
     def test_only_an_enabled_server_that_is_not_down_has_its_weight(
         self, listener: Listener, admin: Admin, health: Health
     ) -> None:
