@@ -8,7 +8,6 @@ usable with warnings; 5 not permitted.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -51,7 +50,12 @@ def _load(path: Path) -> Config:
 
 
 _config_option = click.option(
-    "-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="The TOML file to serve."
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, readable=False),
+    required=True,
+    help="The TOML file to serve.",
 )
 
 
@@ -82,7 +86,7 @@ def run(path: Path, datapath: str | None, dry_run: bool) -> None:
 
 
 @main.command()
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, readable=False))
 def check(path: Path) -> None:
     """Check a config: exit 0 usable, 3 unusable, 4 usable with warnings."""
     config = _load(path)
@@ -107,13 +111,15 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--limit", default=1000, show_default=True, help="Flows to show at most.")
 def show(what: str, instance: str, as_json: bool, limit: int) -> None:
     """Show what a running instance knows, as a table."""
-    from fullnat.control.client import ControlError, ask
+    from fullnat.control.client import ControlError, ControlRefusedError, ask
     from fullnat.control.paths import socket_path
 
     try:
         answer = ask(socket_path(instance), f"flows?limit={limit}" if what == "flows" else what)
+    except ControlRefusedError as error:
+        _fail(error, NOT_PERMITTED)
     except ControlError as error:
-        _fail(error, NOT_PERMITTED if os.geteuid() else FAILED)
+        _fail(error)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -132,13 +138,15 @@ def show(what: str, instance: str, as_json: bool, limit: int) -> None:
 @_json_option
 def status(instance: str, as_json: bool) -> None:
     """Show which engine runs, for how long, and what it serves."""
-    from fullnat.control.client import ControlError, ask
+    from fullnat.control.client import ControlError, ControlRefusedError, ask
     from fullnat.control.paths import socket_path
 
     try:
         answer = ask(socket_path(instance), "status")
+    except ControlRefusedError as error:
+        _fail(error, NOT_PERMITTED)
     except ControlError as error:
-        _fail(error, NOT_PERMITTED if os.geteuid() else FAILED)
+        _fail(error)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return

@@ -17,6 +17,10 @@ class ControlError(Exception):
     """The instance cannot be asked; one line says why."""
 
 
+class ControlRefusedError(ControlError):
+    """Only the owner of the socket may ask, and the caller is not."""
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("fullnat", timeout=10)
@@ -34,13 +38,16 @@ def ask(path: Path, what: str) -> Any:
     try:
         connection.request("GET", f"/v1/{what}")
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        body = response.read()
     except PermissionError as error:
-        raise ControlError(f"{path}: permission denied; only its owner may ask") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ControlRefusedError(f"{path}: permission denied; only its owner may ask") from error
+    except (OSError, http.client.HTTPException) as error:
         raise ControlError(f"{path}: no instance answers there ({error})") from error
     finally:
         connection.close()
+    if response.status >= 500:
+        raise ControlError(f"{path}: the instance failed to answer ({response.status} {response.reason})")
+    answer = json.loads(body)
     if response.status != 200:
-        raise ControlError(f"{path}: {answer.get('error', response.reason)}")
+        raise ControlError(f"{path}: {answer['error']}")
     return answer

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from rich.console import Console
-
-from fullnat.control import snapshot, tables
+from fullnat.control import snapshot
 from fullnat.core.director import Director
 from fullnat.core.reason import Verdict
 from fullnat.datapath.base import EngineStatistics
@@ -61,6 +59,11 @@ class Progress:
 
 def show(director: Director, engine: EngineStatistics, uptime: float) -> None:
     """Print what was served in *uptime* seconds, on standard output."""
+    # Imported here: a start need not wait 50 ms for what is only used at the end.
+    from rich.console import Console
+
+    from fullnat.control import tables
+
     console = Console()
     if not console.is_terminal:
         console.width = 160

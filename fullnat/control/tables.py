@@ -105,7 +105,8 @@ def _show_stats(console: Console, answer: Row) -> None:
     for name, reason in answer["reasons"].items():
         if reason["count"]:
             table.add_row(name, reason["verdict"], str(reason["count"]), reason["meaning"])
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for name, value in answer.items():
         if name != "reasons" and value not in (0, ""):
             console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)

@@ -230,7 +230,11 @@ class Director:
             chosen = service.scheduler.schedule(request)
             if chosen is None:
                 return Reason.NO_SERVER
-            if service.servers[chosen.position] is chosen:
+            # A user's class may return anything; position finds a server of ours without a search.
+            if (
+                isinstance(chosen, RealServer)
+                and chosen in service.servers[chosen.position : chosen.position + 1]
+            ):
                 return chosen
             self.scheduler_error = (
                 f"{service.name}: schedule() returned {chosen!r}, which is not in the service"

@@ -113,7 +113,8 @@ class PersistenceTable:
         template = self._find_for(service, client_address, server, now)
         if template is not None and template.flows:
             template.flows -= 1
-            self._store(template, not_before=now + REARM)
+            # Re-armed only if its flows outlived its time, as in IPVS.
+            self._store(template, not_before=now + REARM if now > template.due else template.due)
 
     def forget_server(self, service: VirtualService, server: RealServer) -> None:
         """Drop the templates of *service* that lead to *server*; looks at all templates."""

@@ -233,6 +233,7 @@ class Host:
         for instance in (self.plan.instance, *self._state.instances()):
             if instance not in living:
                 undo_journal(self._state.journal(instance), self._state, self._kernel, heirs)
+                self._state.sweep(instance)
 
     def _heirs(self) -> list[Claims]:
         """Return the other living instances in this network namespace."""

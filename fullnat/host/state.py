@@ -66,6 +66,11 @@ class StateDirectory:
         names = {entry.name.rpartition(suffix)[0] for entry in self.path.glob(f"*{suffix}*")}
         return sorted(name for name in names if name)
 
+    def sweep(self, instance: str) -> None:
+        """Remove what a dead *instance* left here besides its lock and its journal."""
+        for kind in ("sock", "journal-new"):
+            self._file(instance, kind).unlink(missing_ok=True)
+
     def live_claims(self, besides: str) -> list[Claims]:
         """Return what every living instance claims, *besides* left out."""
         return [

@@ -30,7 +30,11 @@ def with_socket(path: Path, question: Callable[[], Any]) -> Any:
 
     async def run() -> Any:
         control = ControlSocket(
-            path, build_director(Given(V4)), IdleEngine(), lambda: {"pid": 1}, lambda: 0  # type: ignore[arg-type]
+            path,
+            build_director(Given(V4)),
+            IdleEngine(),
+            lambda: {"pid": 1},
+            lambda: 0,  # type: ignore[arg-type]
         )
         await control.start()
         try:
@@ -63,7 +67,10 @@ def test_a_file_left_by_a_dead_process_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("what", "message"),
-    [("nothing", "no 'nothing'; there are status, services"), ("flows?limit=x", "limit is a number, not 'x'")],
+    [
+        ("nothing", "no 'nothing'; there are status, services"),
+        ("flows?limit=x", "limit is a number, not 'x'"),
+    ],
 )
 def test_a_wrong_question_is_told_what_is_right(tmp_path: Path, what: str, message: str) -> None:
     path = tmp_path / "main.sock"

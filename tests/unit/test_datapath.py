@@ -155,7 +155,7 @@ def test_packets_never_make_it_raise(net: Net) -> None:
 
 def test_a_kernel_without_the_queue_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nfqueue, "_COUNTERS", "/nonexistent")
-    with pytest.raises(Unsupported, match="NFQUEUE: the kernel lacks it.*nfnetlink_queue"):
+    with pytest.raises(Unsupported, match=r"NFQUEUE: the kernel lacks it.*nfnetlink_queue"):
         Bench(Given(NETS[0])).engine.start(None)  # type: ignore[arg-type]
 
 

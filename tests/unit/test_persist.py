@@ -321,7 +321,7 @@ def test_agrees_with_a_plain_dictionary() -> None:
             entry = plain.get(number // 4)
             if entry is not None and entry.server is server and entry.flows:
                 entry.flows -= 1
-                entry.kept_until = max(entry.due, now + REARM)
+                entry.kept_until = now + REARM if now > entry.due else entry.due
             table.release(service, client_address(number), server, now)
         elif action in ("remember", "hold"):
             if entry is None or entry.server is not server:

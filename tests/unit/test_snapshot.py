@@ -98,7 +98,14 @@ def test_every_view_has_a_table(director: Director, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0"), (9999, "9999"), (10_000, "10.0k"), (18_234_567, "18.2M"), (999_999_999, "1000M"), (5 * 10**12, "5000G")],
+    [
+        (0, "0"),
+        (9999, "9999"),
+        (10_000, "10.0k"),
+        (18_234_567, "18.2M"),
+        (999_999_999, "1000M"),
+        (5 * 10**12, "5000G"),
+    ],
 )
 def test_numbers_are_short(number: int, text: str) -> None:
     assert tables.scaled(number) == text
