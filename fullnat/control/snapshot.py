@@ -131,7 +131,7 @@ def stats(director: Director, engine: EngineStatistics) -> Row:
         "queue_dropped": engine.queue_dropped,
         "user_dropped": engine.user_dropped,
         "send_failures": engine.send_failures,
-        "replies_suppressed": director.replies_suppressed,
+        "replies_suppressed": director.answers.suppressed,
         "flows": len(director.flows),
         "flows_limit": director.flows.limit,
         "fragments": len(director.fragments),

@@ -17,10 +17,10 @@ from collections.abc import Iterable
 
 from fullnat.core import icmp
 from fullnat.core.addr import TCP, UDP, Endpoint, IPAddress
-from fullnat.core.flow import Decision, Flow, FlowTable, Half
-from fullnat.core.fragment import FragmentTable, Released
+from fullnat.core.answer import Answers
+from fullnat.core.flow import Decision, Flow, FlowTable, Half, Release
+from fullnat.core.fragment import FragmentTable
 from fullnat.core.ident import Identifications
-from fullnat.core.limit import TokenBucket
 from fullnat.core.lport import LocalPortPool
 from fullnat.core.mtu import PathMtu, mss_of
 from fullnat.core.packet import (
@@ -39,9 +39,6 @@ from fullnat.core.rewrite import Applicable, ClampMss, Identify, Rewrite
 from fullnat.core.sched.base import Request
 from fullnat.core.service import RealServer, VirtualService
 from fullnat.core.tcp import REOPENABLE, TcpState, UdpState, is_opening_syn, next_state, state_timeout
-
-# Answers of our own a second, so that a flood is not doubled by them (RFC 1812, section 4.3.2.8).
-_REPLY_RATE, _REPLY_BURST = 1000, 200
 
 _ESTABLISHED = TcpState.ESTABLISHED
 _SYN_FIN_RST = 7
@@ -77,12 +74,11 @@ class Director:
         self.fragments = fragments
         self.path_mtu = path_mtu or PathMtu()
         self.counters = [0] * len(Reason)
-        self.replies_suppressed = 0
+        self.answers = Answers()
         self.scheduler_error = ""  # what the last failing scheduler said
         self._identifications = Identifications(seed)
         self._local_addresses = frozenset(address.packed for address in pool.addresses)
         self._answers_ping = frozenset(address.packed for address in answers_ping)
-        self._replies = TokenBucket(_REPLY_RATE, _REPLY_BURST)
         self._constants = [_constant(reason) for reason in Reason]
 
     def decide(self, view: PacketView, now: int) -> Decision:
@@ -95,14 +91,14 @@ class Director:
         self.counters[decision.reason] += 1
         return decision
 
-    def expire(self, now: int, budget: int = 1 << 62) -> Released:
+    def expire(self, now: int, budget: int = 1 << 62) -> tuple[Release, ...]:
         """End idle flows (about *budget* looked at); return held packets to be dropped."""
         for flow in self.flows.expire(now, budget):
             self._finish(flow, now)
         self.persistence.expire(now)
         dropped = self.fragments.expire(now)
-        for _, decision in dropped:
-            self.counters[decision.reason] += 1
+        for held in dropped:
+            self.counters[held.decision.reason] += 1
         return dropped
 
     # A packet of a known flow.
@@ -263,19 +259,9 @@ class Director:
             self.persistence.release(flow.service, flow.client.address, flow.server, now)
 
     def _refuse(self, view: PacketView, reason: Reason, now: int) -> Decision:
-        """Return the decision that refuses *view*, with an answer unless too many were sent."""
-        if reason.verdict is not Verdict.REPLY:
-            return self._constants[reason]
-        if not self._replies.admit(now):
-            self.replies_suppressed += 1
-            return self._constants[reason]
-        if reason in (Reason.TABLE_FULL, Reason.NO_LOCAL_PORT):
-            reply = icmp.build_unreachable(view, icmp.HOST_UNREACHABLE[view.family])
-        elif view.protocol == TCP:
-            reply = icmp.build_reset(view)
-        else:
-            reply = icmp.build_unreachable(view, icmp.PORT_UNREACHABLE[view.family])
-        return Decision(Verdict.REPLY, reason, reply=reply)
+        if reason.verdict is Verdict.REPLY:
+            return self.answers.refuse(view, reason, now)
+        return self._constants[reason]
 
     # Everything else.
 
@@ -289,10 +275,7 @@ class Director:
         if icmp.is_unwanted(view):
             return self._constants[Reason.ICMP_INVALID]
         if icmp.is_echo_request(view) and view.daddr in self._answers_ping and not _is_martian(view.saddr):
-            if not self._replies.admit(now):
-                self.replies_suppressed += 1
-                return self._constants[Reason.ECHO_ANSWERED]
-            return Decision(Verdict.REPLY, Reason.ECHO_ANSWERED, reply=icmp.build_echo_reply(view))
+            return self.answers.echo(view, now)
         return self._constants[Reason.NOT_TRANSLATED]
 
     def _relay_error(self, view: PacketView) -> Decision:
@@ -328,8 +311,10 @@ class Director:
             first = Decision(first.verdict, first.reason, reply=first.reply)
         if released is None:
             return self._constants[Reason.FRAGMENT_LIMIT]
-        for _, decision in released:
-            self.counters[decision.reason] += 1
+        for held in released:
+            self.counters[held.decision.reason] += 1
+            if held.decision.half is not None:
+                self._count(held.decision.half, held.size)
         first.released = released
         return first
 

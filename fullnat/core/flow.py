@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fullnat.core.addr import TCP, UDP, Endpoint
 from fullnat.core.packet import key_endpoints, reverse_key
@@ -44,7 +45,15 @@ class Decision:
     half: Half | None = None
     reply: bytes | None = None
     token: int | None = None
-    released: tuple[tuple[int, Decision], ...] = ()
+    released: tuple[Release, ...] = ()
+
+
+class Release(NamedTuple):
+    """A packet held earlier, decided now."""
+
+    token: int
+    size: int  # bytes of the packet
+    decision: Decision
 
 
 class Half:

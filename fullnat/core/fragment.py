@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from fullnat.core.flow import Decision, Half
+from fullnat.core.flow import Decision, Half, Release
 from fullnat.core.packet import PacketView
 from fullnat.core.reason import Reason, Verdict
 from fullnat.core.rewrite import Identify
@@ -32,8 +32,6 @@ _TIMED_OUT = Decision(Verdict.DROP, Reason.FRAGMENT_TIMEOUT)
 _REFUSED = Decision(Verdict.DROP, Reason.FRAGMENT_LIMIT)
 _NOT_FORWARDED = Decision(Verdict.DROP, Reason.FRAGMENT_DROPPED)
 
-Released = tuple[tuple[int, Decision], ...]
-
 
 class _Datagram:
     __slots__ = ("deadline", "decision", "held")
@@ -41,7 +39,7 @@ class _Datagram:
     def __init__(self, deadline: int) -> None:
         self.deadline = deadline
         self.decision: Decision | None = None  # for later fragments, once the first has come
-        self.held: list[int] = []
+        self.held: list[tuple[int, int]] = []  # token, size
 
 
 class FragmentTable:
@@ -74,11 +72,13 @@ class FragmentTable:
             return _REFUSED
         token = self._next_token
         self._next_token += 1
-        datagram.held.append(token)
+        datagram.held.append((token, len(view.data)))
         self._held += 1
         return Decision(Verdict.HOLD, Reason.FRAGMENT_HELD, token=token)
 
-    def forward(self, view: PacketView, half: Half, identification: int, now: int) -> Released | None:
+    def forward(
+        self, view: PacketView, half: Half, identification: int, now: int
+    ) -> tuple[Release, ...] | None:
         """Have the rest of the datagram of *view* forwarded in *half*, as its first is.
 
         Returns the packets that this releases, None when the table is full.
@@ -86,19 +86,19 @@ class FragmentTable:
         later = Identify(half.rewrite, identification, first=False)
         return self._settle(view, Decision(Verdict.FORWARD, Reason.FRAGMENT_FORWARDED, later, half), now)
 
-    def settle(self, view: PacketView, decision: Decision, now: int) -> Released | None:
+    def settle(self, view: PacketView, decision: Decision, now: int) -> tuple[Release, ...] | None:
         """Have the rest of a datagram whose first was not forwarded share its *decision*."""
         if decision.verdict is not Verdict.PASS:
             decision = _NOT_FORWARDED
         return self._settle(view, decision, now)
 
-    def _settle(self, view: PacketView, later: Decision, now: int) -> Released | None:
+    def _settle(self, view: PacketView, later: Decision, now: int) -> tuple[Release, ...] | None:
         assert view.fragment is not None
         datagram = self._find(view.fragment.datagram, now)
         if datagram is None:
             return None
         datagram.decision = later
-        released = tuple((token, later) for token in datagram.held)
+        released = tuple(Release(token, size, later) for token, size in datagram.held)
         self._held -= len(datagram.held)
         datagram.held = []
         return released
@@ -112,14 +112,14 @@ class FragmentTable:
             datagram = self._datagrams[key] = _Datagram(now + LIFETIME)
         return datagram
 
-    def expire(self, now: int) -> Released:
+    def expire(self, now: int) -> tuple[Release, ...]:
         """Forget old datagrams; return the packets still held for them, to be dropped."""
-        dropped: list[tuple[int, Decision]] = []
+        dropped: list[Release] = []
         while self._datagrams:
             key, datagram = next(iter(self._datagrams.items()))
             if datagram.deadline > now:
                 break
             del self._datagrams[key]
             self._held -= len(datagram.held)
-            dropped += [(token, _TIMED_OUT) for token in datagram.held]
+            dropped += [Release(token, size, _TIMED_OUT) for token, size in datagram.held]
         return tuple(dropped)

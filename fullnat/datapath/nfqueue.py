@@ -34,7 +34,7 @@ from typing import Protocol, cast
 from netfilterqueue import NetfilterQueue, Packet
 
 from fullnat.core.director import Director
-from fullnat.core.flow import Decision
+from fullnat.core.flow import Decision, Release
 from fullnat.core.packet import PacketView, parse
 from fullnat.core.reason import Reason, Verdict
 from fullnat.datapath.base import DatapathError, EngineStatistics, Unsupported
@@ -148,8 +148,8 @@ class NfqueueDatapath:
 
     def expire(self, now: int) -> None:
         """End idle flows; drop fragments whose first never came."""
-        for token, decision in self._director.expire(now, budget=20_000):
-            self._release(token, decision)
+        for held in self._director.expire(now, budget=20_000):
+            self._release(held)
 
     def statistics(self) -> EngineStatistics:
         """Return what the kernel and we counted."""
@@ -171,12 +171,12 @@ class NfqueueDatapath:
             self._held[decision.token] = packet, view
             return
         self._carry_out(packet, view, decision)
-        for token, later in decision.released:
-            self._release(token, later)
+        for held in decision.released:
+            self._release(held)
 
-    def _release(self, token: int, decision: Decision) -> None:
-        packet, view = self._held.pop(token)
-        self._carry_out(packet, view, decision)
+    def _release(self, held: Release) -> None:
+        packet, view = self._held.pop(held.token)
+        self._carry_out(packet, view, held.decision)
 
     def _carry_out(self, packet: Packet, view: PacketView, decision: Decision) -> None:
         verdict = decision.verdict

@@ -122,13 +122,13 @@ def run(count: int, seed: int) -> dict[str, int]:
             assert len(out) == len(view.data)
         if decision.token is not None:
             held[side][decision.token] = packet
-        for token, later in decision.released:
-            early = parse(held[side].pop(token))
-            if later.rewrite is not None:
-                later.rewrite.apply(early)
+        for release in decision.released:
+            early = parse(held[side].pop(release.token))
+            if release.decision.rewrite is not None:
+                release.decision.rewrite.apply(early)
         if number % 1000 < 2:
-            for token, _ in director.expire(now):
-                del held[side][token]
+            for dropped in director.expire(now):
+                del held[side][dropped.token]
     totals: dict[str, int] = {}
     from fullnat.core.reason import Reason
 

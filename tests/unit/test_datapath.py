@@ -118,11 +118,11 @@ def test_answers_are_limited_and_the_packet_ends_all_the_same(net: Net) -> None:
     bench = Bench(Given(net, weight=0))
     verdicts = {bench.feed(tcp(net.to_vip(), "S")).verdict for _ in range(500)}
     assert verdicts == {"drop"}
-    assert len(bench.outbox.sent) + bench.director.replies_suppressed == 500
-    assert bench.director.replies_suppressed > 0
+    assert len(bench.outbox.sent) + bench.director.answers.suppressed == 500
+    assert bench.director.answers.suppressed > 0
     bench.now += SECOND
     bench.feed(tcp(net.to_vip(), "S"))
-    assert len(bench.outbox.sent) + bench.director.replies_suppressed == 501
+    assert len(bench.outbox.sent) + bench.director.answers.suppressed == 501
 
 
 def test_a_held_packet_is_settled_when_its_first_comes(net: Net) -> None:

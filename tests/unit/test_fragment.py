@@ -24,8 +24,8 @@ def test_held_fragments_are_dropped_when_the_first_never_comes(net: Net) -> None
     held = director.decide(parse(_pieces(net, 1)[1]), 0)
     assert held.reason is Reason.FRAGMENT_HELD
     assert director.expire(LIFETIME - 1) == ()
-    ((token, decision),) = director.expire(LIFETIME)
-    assert (token, decision.reason) == (held.token, Reason.FRAGMENT_TIMEOUT)
+    (dropped,) = director.expire(LIFETIME)
+    assert (dropped.token, dropped.decision.reason) == (held.token, Reason.FRAGMENT_TIMEOUT)
     assert director.counters[Reason.FRAGMENT_TIMEOUT] == 1
     assert (len(director.fragments), director.fragments.held) == (0, 0)
 
@@ -72,3 +72,14 @@ def test_fragments_of_a_one_packet_service_follow_their_first(net: Net) -> None:
     director = build_director(Given(net, one_packet=True))
     reasons = [director.decide(parse(piece), 0).reason for piece in _pieces(net, 5)]
     assert reasons == [Reason.FLOW_OPENED, Reason.FRAGMENT_FORWARDED, Reason.FRAGMENT_FORWARDED]
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: f"v{net.family}")
+def test_every_fragment_counts_for_its_server_whenever_it_came(net: Net) -> None:
+    director = build_director(Given(net))
+    pieces = _pieces(net, 5)
+    for piece in (pieces[2], pieces[0], pieces[1]):
+        director.decide(parse(piece), 0)
+    (flow,) = director.flows
+    assert (flow.inbound.packets, flow.inbound.bytes) == (3, sum(map(len, pieces)))
+    assert (flow.server.packets_in, flow.server.bytes_in) == (3, sum(map(len, pieces)))

@@ -96,9 +96,11 @@ def _run(director: Director, step: Step, held: dict[int, bytes]) -> None:
     if decision.token is not None:
         held[decision.token] = step.packet
     assert len(decision.released) == len(step.released)
-    for (token, later), (reason, out) in zip(decision.released, step.released, strict=True):
-        assert later.reason is reason
-        _assert_output(later, held.pop(token), out, step.any_ident)
+    for release, (reason, out) in zip(decision.released, step.released, strict=True):
+        packet = held.pop(release.token)
+        assert release.size == len(packet)
+        assert release.decision.reason is reason
+        _assert_output(release.decision, packet, out, step.any_ident)
     expected = list(before)
     for reason in (step.reason, *(reason for reason, _ in step.released)):
         expected[reason] += 1
