@@ -267,8 +267,8 @@ def test_what_a_dry_run_tells_is_what_a_run_sets(lab: Lab, balancer: Callable[..
     "command", [["show", "services"], ["show", "flows", "--json"], ["status"]], ids=" ".join
 )
 def test_asking_when_nobody_runs_is_one_line(lab: Lab, command: list[str]) -> None:
-    assert "no instance answers" in one_line(fullnat(lab, *command), 1)
-    assert "no instance answers" in one_line(fullnat(lab, *command, "--instance", "elsewhere"), 1)
+    assert "no instance runs" in one_line(fullnat(lab, *command), 1)
+    assert "no instance runs" in one_line(fullnat(lab, *command, "--instance", "elsewhere"), 1)
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -276,7 +276,7 @@ def test_asking_when_the_instance_was_killed_is_one_line(lab: Lab) -> None:
     killed = Balancer(lab, lab.config())
     killed.start()
     killed.kill()
-    assert "no instance answers" in one_line(fullnat(lab, "status"), 1)
+    assert "no instance runs" in one_line(fullnat(lab, "status"), 1)
     killed.start()
     assert killed.stop() == 0
 

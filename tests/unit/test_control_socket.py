@@ -84,5 +84,5 @@ def test_a_wrong_question_is_told_what_is_right(tmp_path: Path, what: str, messa
 
 
 def test_where_nobody_listens_one_line_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="no instance answers there"):
+    with pytest.raises(ControlError, match="no instance runs in this network namespace"):
         ask(tmp_path / "main.sock", "status")
