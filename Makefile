@@ -15,19 +15,19 @@ PACKAGES := \
   iproute2 iptables ipset procps util-linux \
   nginx curl iputils-ping iperf3 traceroute conntrack ethtool
 #  python3 python3-venv             .venv
-#  gcc ... libnfnetlink-dev         NetfilterQueue is compiled when it is installed
+#  gcc ... libnfnetlink-dev         NetfilterQueue is compiled when it is installed; tests compile csrc/
 #  iproute2 ... util-linux          fullnat and the lab: addresses, rules, sets, sysctls, nsenter
 #  nginx ... ethtool                the lab's servers and clients
 BENCH_PACKAGES := nftables wrk
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
-FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool
+FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
 PYTEST = $(if $(REQUIRE),FULLNAT_REQUIRE=$(FEATURES)) $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages demo lint test test-unit test-netns fuzz bench lab clean
+.PHONY: help setup packages demo gen gen-check lint test test-unit test-netns fuzz bench lab clean
 
 help: ## this list
 	$(Q)awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,12 +37,19 @@ setup: packages .venv/installed ## install what is missing: Debian packages (as 
 demo: setup ## balance real requests in a lab, show everything, leave the host clean (root)
 	$(Q)$(BIN)/python netns-lab/demo.py
 
-lint: setup ## ruff, mypy, and which part may import which
+gen: setup ## write the files that are generated from the reason table
+	$(Q)$(BIN)/python tools/gen_reason.py
+
+gen-check: setup ## fail if a generated file does not match its source
+	$(Q)$(BIN)/python tools/gen_reason.py --check
+
+lint: setup gen-check ## ruff, mypy, generated files, and which part may import which
 	$(Q)$(BIN)/ruff check .
 	$(Q)$(BIN)/ruff format --check .
 	$(Q)$(BIN)/mypy
 	$(Q)$(BIN)/mypy netns-lab
 	$(Q)$(BIN)/mypy bench
+	$(Q)$(BIN)/mypy tools
 	$(Q)$(BIN)/python tests/layers.py
 
 test: lint ## lint and every test; those that need root or a kernel feature say so where it is missing

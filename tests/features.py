@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 import pytest
@@ -46,6 +47,22 @@ def _ipv6() -> str:
     return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
 
 
+def _compiler(*options: str) -> str:
+    """Empty if gcc builds a program with *options* that runs, else its last words."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/probe"
+        for argv in (["gcc", *options, "-x", "c", "-", "-o", program], [program]):
+            try:
+                done = subprocess.run(
+                    argv, input="int main(void) { return 0; }", capture_output=True, text=True, check=False
+                )
+            except FileNotFoundError as error:
+                return str(error)
+            if done.returncode:
+                return (done.stderr.strip().splitlines() or ["failed"])[-1]
+    return ""
+
+
 def _program(name: str) -> Callable[[], str]:
     return lambda: "" if shutil.which(name) else f"{name} is not installed"
 
@@ -57,6 +74,8 @@ PROBES: dict[str, Callable[[], str]] = {
     "netns": lambda: _try("ip", "link", "add", "type", "veth"),
     "nfqueue": _nfqueue,
     "ipv6": _ipv6,
+    "gcc": _compiler,
+    "asan": lambda: _compiler("-fsanitize=address,undefined"),
     **{name: _program(name) for name in _PROGRAMS},
 }
 

@@ -42,7 +42,8 @@ def ask(path: Path, what: str) -> Any:
     except PermissionError as error:
         raise ControlRefusedError(f"{path}: permission denied; only its owner may ask") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise ControlError(f"no instance runs in this network namespace: nothing listens on {path}") from error
+        here = "no instance runs in this network namespace"
+        raise ControlError(f"{here}: nothing listens on {path}") from error
     except (OSError, http.client.HTTPException) as error:
         raise ControlError(f"{path}: no instance answers there ({error})") from error
     finally:
