@@ -22,6 +22,10 @@ LIPS = {4: "198.19.0.1", 6: "2001:db8:2::1"}
 CLIENTS = {4: "203.0.113.100", 6: "2001:db8:1::100"}
 LIMIT = 12
 
+# Whole seconds and a little, so that slots of the calendar are crossed and met exactly.
+STEPS = st.builds(lambda seconds, extra: seconds * SECOND + extra, st.integers(0, 15), st.integers(0, 3))
+TIMEOUTS = st.builds(lambda seconds, extra: seconds * SECOND + extra, st.integers(1, 40), st.integers(0, 3))
+
 SERVICES = {
     (protocol, family): VirtualService(
         "s",
@@ -60,7 +64,7 @@ class FlowTableMachine(RuleBasedStateMachine):
     @rule(
         protocol=st.sampled_from([TCP, UDP]),
         family=st.sampled_from([4, 6]),
-        timeout=st.integers(1, 40 * SECOND),
+        timeout=TIMEOUTS,
     )
     def add(self, protocol: int, family: int, timeout: int) -> None:
         flow = make_flow(protocol, family, self.number, self.now)
@@ -76,7 +80,7 @@ class FlowTableMachine(RuleBasedStateMachine):
         flow.last_seen = self.now
 
     @precondition(lambda self: self.alive)
-    @rule(data=st.data(), timeout=st.integers(1, 40 * SECOND))
+    @rule(data=st.data(), timeout=TIMEOUTS)
     def set_timeout(self, data: st.DataObject, timeout: int) -> None:
         flow = data.draw(st.sampled_from(self.alive))
         flow.last_seen = self.now
@@ -89,7 +93,7 @@ class FlowTableMachine(RuleBasedStateMachine):
         self.table.remove(flow)
         self.alive.remove(flow)
 
-    @rule(elapsed=st.integers(0, 15 * SECOND))
+    @rule(elapsed=STEPS)
     def expire(self, elapsed: int) -> None:
         self.now += elapsed
         ended = self.table.expire(self.now)
@@ -141,3 +145,14 @@ def test_a_busy_flow_is_moved_once_a_timeout_and_not_once_a_packet() -> None:
         assert table.expire(second * SECOND) == []
         entries = max(entries, sum(len(due) for due in table._calendar.values()))
     assert entries == 1
+
+
+def test_a_shorter_timeout_counts_at_once() -> None:
+    table = FlowTable(10)
+    flow = make_flow(TCP, 4, 1, 0)
+    flow.timeout = 900 * SECOND
+    table.add(flow)
+    table.set_timeout(flow, 10 * SECOND)
+    assert table.expire(9 * SECOND) == []
+    assert table.expire(10 * SECOND) == [flow]
+    assert table.expire(1000 * SECOND) == []

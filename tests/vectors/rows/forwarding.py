@@ -125,6 +125,15 @@ def rows(net: Net) -> list[Case]:
             ],
         ),
         Case(
+            "a SYN of the server's on a closing flow reopens nothing",
+            Given(net),
+            [
+                opened(net),
+                Step(tcp(net.to_vip(), "R"), Reason.FLOW_INBOUND, out=tcp(net.to_server(), "R")),
+                Step(tcp(net.from_server(), "S"), Reason.FLOW_OUTBOUND, out=tcp(net.to_client(), "S"), at=1),
+            ],
+        ),
+        Case(
             "a new SYN after a reset reopens, on another server if that is its turn",
             Given(net, servers=2),
             [

@@ -109,6 +109,36 @@ def rows(net: Net) -> list[Case]:
             [asked(net), Step(bytes(broken), Reason.ICMP_INVALID)],
         )
     )
+    cases += _about_quotations(net)
+    return cases
+
+
+def _about_quotations(net: Net) -> list[Case]:
+    without_sum = udp(net.to_server(5353), b"question", check=0)
+    cases = [
+        Case(
+            "a quoted UDP header without a checksum stays without",
+            Given(net),
+            [
+                asked(net),
+                Step(
+                    unreachable(net.servers[0], net.lip, without_sum),
+                    Reason.ICMP_RELAYED,
+                    out=unreachable(net.vip, net.client, udp(net.to_vip(vport=53), b"question", check=0)),
+                ),
+            ],
+        )
+    ]
+    if net.family == 4:
+        spoiled = bytearray(udp(net.to_server(5353), b"question"))
+        spoiled[8] -= 1  # a TTL that the checksum of the quoted header does not know of
+        cases.append(
+            Case(
+                "a quoted IPv4 header with a wrong checksum makes the error invalid",
+                Given(net),
+                [asked(net), Step(unreachable(net.servers[0], net.lip, bytes(spoiled)), Reason.ICMP_INVALID)],
+            )
+        )
     return cases
 
 
