@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -104,6 +104,19 @@ _instance_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def _ask(instance: str, what: str) -> Any:
+    """Return what the running *instance* answers to *what*; where it does not, say why and exit."""
+    from fullnat.control.client import ControlError, ControlRefusedError, ask
+    from fullnat.control.paths import socket_path
+
+    try:
+        return ask(socket_path(instance), what)
+    except ControlRefusedError as error:
+        _fail(error, NOT_PERMITTED)
+    except ControlError as error:
+        _fail(error)
+
+
 @main.command()
 @click.argument("what", type=click.Choice(VIEWS))
 @_instance_option
@@ -111,15 +124,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--limit", default=1000, show_default=True, help="Flows to show at most.")
 def show(what: str, instance: str, as_json: bool, limit: int) -> None:
     """Show what a running instance knows, as a table."""
-    from fullnat.control.client import ControlError, ControlRefusedError, ask
-    from fullnat.control.paths import socket_path
-
-    try:
-        answer = ask(socket_path(instance), f"flows?limit={limit}" if what == "flows" else what)
-    except ControlRefusedError as error:
-        _fail(error, NOT_PERMITTED)
-    except ControlError as error:
-        _fail(error)
+    answer = _ask(instance, f"flows?limit={limit}" if what == "flows" else what)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -138,15 +143,7 @@ def show(what: str, instance: str, as_json: bool, limit: int) -> None:
 @_json_option
 def status(instance: str, as_json: bool) -> None:
     """Show which engine runs, for how long, and what it serves."""
-    from fullnat.control.client import ControlError, ControlRefusedError, ask
-    from fullnat.control.paths import socket_path
-
-    try:
-        answer = ask(socket_path(instance), "status")
-    except ControlRefusedError as error:
-        _fail(error, NOT_PERMITTED)
-    except ControlError as error:
-        _fail(error)
+    answer = _ask(instance, "status")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return

@@ -27,7 +27,7 @@ from fullnat.control.api import ControlSocket
 from fullnat.control.build import MARK, build_director, plan_host
 from fullnat.control.config import Config
 from fullnat.control.paths import socket_path
-from fullnat.core.addr import PROTOCOL_NAMES, PortRange
+from fullnat.core.addr import PortRange
 from fullnat.core.mtu import PathMtu
 from fullnat.datapath.nfqueue import NfqueueDatapath
 from fullnat.host.errors import HostError
@@ -143,8 +143,7 @@ class _Daemon:
 
     def _ready_line(self) -> str:
         served = ", ".join(
-            f"{service} ({service.scheduler.name or type(service.scheduler).__name__}, "
-            f"{len(service.servers)} servers)"
+            f"{service} ({service.scheduler_name}, {len(service.servers)} servers)"
             for service in self._director.services.values()
         )
         return (
@@ -164,9 +163,7 @@ class _Daemon:
             "queue": config.engine.queue,
             "uptime": round(self._uptime, 3),
             "config": str(Path(config.path).absolute()),
-            "services": [
-                f"{PROTOCOL_NAMES[service.protocol]}://{service.listen}" for service in config.services
-            ],
+            "services": [str(service) for service in self._director.services.values()],
             "local_addresses": [str(address) for address in config.snat.addresses],
             "local_ports": str(self._ports),
             "flows": len(self._director.flows),

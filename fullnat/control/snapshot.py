@@ -32,7 +32,7 @@ def _service_row(service: VirtualService) -> Row:
         "name": service.name,
         "protocol": PROTOCOL_NAMES[service.protocol],
         "listen": str(service.listen),
-        "scheduler": service.scheduler.name or type(service.scheduler).__name__,
+        "scheduler": service.scheduler_name,
         "servers": len(service.servers),
         "available": sum(server.is_available for server in service.servers),
         "active": sum(server.active for server in service.servers),
@@ -103,14 +103,13 @@ def ports(director: Director, now: int) -> list[Row]:
 
 def persistence(director: Director, now: int) -> list[Row]:
     """Return a row for each client prefix that stays on a server."""
-    names = {(service.protocol, service.listen): service.name for service in director.services.values()}
     return [
         {
-            "service": names.get((template.key.protocol, template.key.listen), str(template.key.listen)),
+            "service": template.service.name,
             "clients": str(template.client),
             "server": str(template.server.endpoint),
             "flows": template.flows,
-            "expires": max(0.0, round((template.due - now) / SECOND, 3)),
+            "expires": max(0.0, round((template.deadline - now) / SECOND, 3)),
         }
         for template in director.persistence
     ]

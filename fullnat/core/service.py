@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
 
 if TYPE_CHECKING:
     from fullnat.core.sched.base import Scheduler
@@ -135,9 +135,9 @@ class VirtualService:
         return f"{PROTOCOL_NAMES[self.protocol]}://{self.listen}"
 
     @property
-    def vip(self) -> IPAddress:
-        """The virtual address."""
-        return self.listen.address
+    def scheduler_name(self) -> str:
+        """What its scheduler is called: by its name, or for want of one by its class."""
+        return self.scheduler.name or type(self.scheduler).__name__
 
     def set_servers(self, servers: list[RealServer]) -> None:
         """Make *servers* the list to schedule from, in this order."""

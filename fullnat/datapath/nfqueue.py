@@ -112,6 +112,7 @@ class NfqueueDatapath:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held: dict[int, tuple[Packet, PacketView]] = {}
         self._received = 0
+        self._drops = (0, 0)  # what the kernel had counted when the queue was unbound
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the queue; packets are taken whenever *loop* finds it readable."""
@@ -142,6 +143,7 @@ class NfqueueDatapath:
             return
         self._loop.remove_reader(self._netfilter.get_fd())
         self._held.clear()
+        self._drops = _queue_drops(self._queue)
         self._netfilter.unbind()
         self._reader.close()
         self._netfilter = None
@@ -153,7 +155,7 @@ class NfqueueDatapath:
 
     def statistics(self) -> EngineStatistics:
         """Return what the kernel and we counted."""
-        queue_dropped, user_dropped = _queue_drops(self._queue)
+        queue_dropped, user_dropped = self._drops if self._netfilter is None else _queue_drops(self._queue)
         return EngineStatistics(self._received, queue_dropped, user_dropped, self._sender.errors)
 
     def _on_readable(self) -> None:

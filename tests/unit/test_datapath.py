@@ -167,3 +167,22 @@ def test_a_queue_that_is_taken_is_told_with_the_remedy(
         DatapathError, match=r"queue 1 is bound by another program .*set another \[engine\] queue"
     ):
         Bench(Given(NETS[0])).engine.start(None)  # type: ignore[arg-type]
+
+
+def test_what_the_kernel_dropped_is_still_known_after_the_queue_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Idle:
+        """Stands for NetfilterQueue, its socket and the loop: does nothing, whatever is asked."""
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *_: 0
+
+    engine = Bench(Given(NETS[0])).engine
+    engine._netfilter = engine._reader = engine._loop = Idle()  # type: ignore[assignment]
+    rows = [[1, 4711, 0, 2, 65531, 237, 5, 0, 1]]
+    monkeypatch.setattr(nfqueue, "_queue_rows", lambda: rows)
+    assert engine.statistics().queue_dropped == 237
+    engine.stop()
+    rows.clear()
+    assert (engine.statistics().queue_dropped, engine.statistics().user_dropped) == (237, 5)

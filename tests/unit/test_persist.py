@@ -98,8 +98,8 @@ class TestKeys:
     @pytest.mark.parametrize("listen", [VIP, VIP6])
     def test_prefix_0_is_everybody(self, listen: Endpoint) -> None:
         table, service = PersistenceTable(), persistent_service(0, listen)
-        table.remember(service, service.vip, service.servers[2], now=0)
-        assert table.find(service, service.vip + 10**6, now=1) is service.servers[2]
+        table.remember(service, service.listen.address, service.servers[2], now=0)
+        assert table.find(service, service.listen.address + 10**6, now=1) is service.servers[2]
         (template,) = table
         assert template.client == ip_network("0.0.0.0/0" if listen is VIP else "::/0")
 

@@ -240,4 +240,4 @@ class TestServerList:
         self, listener: Listener, protocol: int, listen: Endpoint, text: str
     ) -> None:
         service = VirtualService("test", protocol, listen, listener, PROFILES["lvs"], [])
-        assert (str(service), service.vip) == (text, listen.address)
+        assert str(service) == text

@@ -8,6 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
+from fullnat import cli
 from fullnat.control import snapshot, summary, tables
 from fullnat.core.director import Director
 from fullnat.core.packet import parse
@@ -76,6 +77,10 @@ def test_every_reason_is_in_the_statistics(director: Director) -> None:
     assert set(shown["reasons"]) == {reason.name.lower() for reason in Reason}
     assert sum(row["count"] for row in shown["reasons"].values()) == shown["packets_received"] == 3
     assert snapshot.count_verdict(director, Verdict.FORWARD) == 3
+
+
+def test_the_command_line_offers_exactly_the_views_that_have_a_table() -> None:
+    assert set(cli.VIEWS) == set(tables.VIEWS)
 
 
 @pytest.mark.parametrize("what", tables.VIEWS)
