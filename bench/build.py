@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs the bench needs: its own generator, and those of the distribution."""
+"""The programs the bench needs: its own, and those of the distribution."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.namespace import run
 
 _HERE = Path(__file__).resolve().parent
 PKTGEN = _HERE / "bin" / "pktgen"
+PICKS = _HERE / "bin" / "picks"
 
 # program -> Debian package
 TOOLS = {
@@ -21,6 +22,7 @@ TOOLS = {
     "taskset": "util-linux",
     "make": "make",
     "gcc": "gcc",
+    "ethtool": "ethtool",
     "nft": "nftables",
     "wrk": "wrk",
     "nginx": "nginx-light",
@@ -29,13 +31,20 @@ TOOLS = {
 
 
 def check_tools(tools: Mapping[str, str]) -> None:
-    """Raise BenchError naming every missing program and the command that installs them all."""
+    """Raise BenchError when a program is missing."""
+    if reason := missing_tools(tools):
+        raise BenchError(reason)
+
+
+def missing_tools(tools: Mapping[str, str]) -> str | None:
+    """Return a line naming every missing program and the command that installs them all, None without any."""
     missing = [tool for tool in tools if not shutil.which(tool)]
-    if missing:
-        packages = sorted({tools[tool] for tool in missing})
-        raise BenchError(f"missing {', '.join(missing)}: apt-get install {' '.join(packages)}")
+    if not missing:
+        return None
+    packages = sorted({tools[tool] for tool in missing})
+    return f"missing {', '.join(missing)}: apt-get install {' '.join(packages)}"
 
 
-def build_generator() -> None:
-    """Compile bench/bin/pktgen where its source is newer."""
+def build_programs() -> None:
+    """Compile bench/bin/pktgen and bench/bin/picks where their sources are newer."""
     run(["make", "-s", "-C", str(_HERE / "gen")])

@@ -16,17 +16,20 @@ class Effort:
     limits: Limits
     tcp_seconds: int  # wrk and iperf3 take whole seconds
     tcp_warmup_seconds: int
+    overload_seconds: float  # measured, once the overload is steady
 
 
 FULL = Effort(
     rounds=5,
-    limits=Limits(resolution=0.02, trial_seconds=1.0, confirm_seconds=5.0),
+    limits=Limits(resolution=0.02, trial_seconds=1.0, confirm_seconds=4.0),
     tcp_seconds=5,
     tcp_warmup_seconds=1,
+    overload_seconds=4.0,
 )
 QUICK = Effort(
-    rounds=2,
+    rounds=1,
     limits=Limits(resolution=0.05, trial_seconds=0.5, confirm_seconds=1.5),
     tcp_seconds=2,
     tcp_warmup_seconds=1,
+    overload_seconds=2.0,
 )

@@ -18,6 +18,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _VERSION_COMMANDS = {
     "iptables": ["iptables", "--version"],
     "nft": ["nft", "--version"],
+    "haproxy": ["haproxy", "-v"],
     "nginx": ["nginx", "-v"],
     "wrk": ["wrk", "-v"],
     "iperf3": ["iperf3", "--version"],

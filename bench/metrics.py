@@ -33,18 +33,54 @@ METRICS = {
         Metric("keepalive", "HTTP, kept-alive connections", "requests/s", 1, 0),
         Metric("bulk-up", "One TCP stream, client to server", "Gbit/s", 1e9, 2),
         Metric("bulk-down", "One TCP stream, server to client", "Gbit/s", 1e9, 2),
+        Metric("pps-1k", "No-loss small packets, 1 000 flows in the table", "kpps", 1e3, 1),
+        Metric("pps-1m", "No-loss small packets, 1 000 000 flows in the table", "kpps", 1e3, 1),
+        Metric("memory", "Memory a flow, at 1 000 000 flows", "bytes", 1, 0),
+        Metric("napi-pps", "No-loss small packets, devices with NAPI", "kpps", 1e3, 1),
+        Metric("goodput", "Small packets that arrive of three times that rate", "kpps", 1e3, 1),
+        Metric("overload", "Goodput at three times the no-loss rate", "of that rate", 1, 3),
+        Metric("pick", "A new flow at 1000 servers, the worst scheduler", "times that at 10", 1, 2),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The least a peer must reach of a baseline: judged by the median ratio."""
+class Quantity:
+    """One peer's value of one metric."""
 
     metric: str
     peer: str
-    baseline: str
-    ratio: float
 
 
-TARGETS = (Target("pps", "python", "iptables", 0.08),)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What must be reached, in the metric's unit or as a ratio to another quantity: judged by the median."""
+
+    quantity: Quantity
+    bound: float
+    against: Quantity | None = None  # divided by it inside each round
+    at_most: bool = False  # otherwise at least
+
+    def is_met_by(self, value: float) -> bool:
+        """Return whether *value* is good enough."""
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+def _ratio(metric: str, peer: str, baseline: str, bound: float) -> Target:
+    return Target(Quantity(metric, peer), bound, Quantity(metric, baseline))
+
+
+TARGETS = (
+    _ratio("pps", "python", "iptables", 0.08),
+    _ratio("pps", "native", "iptables", 0.42),
+    _ratio("pps", "native", "python", 4),
+    _ratio("bulk-up", "native", "plain", 0.85),
+    _ratio("bulk-down", "native", "plain", 0.85),
+    _ratio("cps", "native", "iptables", 1.0),
+    _ratio("cps", "native", "haproxy", 1.2),
+    _ratio("keepalive", "native", "haproxy", 1.0),
+    Target(Quantity("memory", "native"), 256, at_most=True),
+    Target(Quantity("pps-1m", "native"), 0.7, Quantity("pps-1k", "native")),
+    Target(Quantity("pick", "native"), 3, at_most=True),
+    Target(Quantity("overload", "native-tuned"), 0.8),
+)

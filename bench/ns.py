@@ -15,6 +15,7 @@ them and deletes them; a run that was killed is cleaned up after by the next one
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -42,6 +43,8 @@ class Lab:
             Namespace(f"{_PREFIX}{os.getpid()}-{role}") for role in ("client", "director", "server")
         )
         self._daemons: list[Daemon] = []
+        self._numbers = itertools.count()  # of logs
+        self._foreign_napi_threads = frozenset(_napi_threads())
         self._directory = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
         self.directory = Path(self._directory.name)
 
@@ -57,20 +60,56 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def use_napi(self) -> None:
+        """Have the director's devices receive through a ring and NAPI, as physical ones do.
+
+        veth has a ring where GRO is on, and takes it for what comes from a device without TSO (veth_xmit()
+        in drivers/net/veth.c).
+        """
+        for namespace, device, feature in (
+            (self.director, "outside", "gro on"),
+            (self.director, "inside", "gro on"),
+            (self.client, "eth0", "tso off"),
+            (self.server, "eth0", "tso off"),
+        ):
+            namespace.run(["ethtool", "-K", device, *feature.split()])
+
+    def count_napi(self) -> int:
+        """Return how many frames from the client came through the ring."""
+        text = self.director.run(["ethtool", "-S", "outside"])
+        return sum(int(count) for count in re.findall(r"rx_queue_\d+_xdp_packets: (\d+)", text))
+
     def confine_director(self) -> None:
-        """Have all that the director's devices receive processed on DIRECTOR_CPU."""
+        """Have all that the director's devices receive processed on DIRECTOR_CPU.
+
+        Before the peer starts: one that spreads the work of its devices leaves alone what is set.
+        """
         mask = f"{1 << DIRECTOR_CPU:x}"
         # `ip netns exec` mounts the namespace's own /sys, which is where its devices are.
         queues = "/sys/class/net/*side/queues/rx-*/rps_cpus"
         self.director.run(["sh", "-c", f'for queue in {queues}; do echo {mask} > "$queue" || exit 1; done'])
 
+    def confine_napi_threads(self) -> set[str]:
+        """Bind the threads of the director's NAPI to DIRECTOR_CPU; return the devices that have any."""
+        devices = set()
+        for pid, device in _napi_threads().items():
+            if pid not in self._foreign_napi_threads:
+                os.sched_setaffinity(pid, {DIRECTOR_CPU})
+                devices.add(device)
+        return devices
+
     def spawn(self, namespace: Namespace, argv: Sequence[str], *, cpu: int | None = None) -> Daemon:
         """Start a process that the lab ends."""
         name = Path(argv[0]).name
-        log = self.directory / f"{len(self._daemons)}-{name}.log"
+        log = self.directory / f"{next(self._numbers)}-{name}.log"
         daemon = Daemon(name, namespace.command(argv, cpu), log)
         self._daemons.append(daemon)
         return daemon
+
+    def end(self, daemon: Daemon) -> None:
+        """Stop one process before the others."""
+        self._daemons.remove(daemon)
+        daemon.stop()
 
     def check(self) -> None:
         """Raise BenchError when a process of the lab has ended by itself."""
@@ -119,6 +158,7 @@ class Lab:
             *lips,
             f"neigh replace {plan.client} lladdr {CLIENT_MAC} dev outside nud permanent",
             f"neigh replace {plan.server} lladdr {SERVER_MAC} dev inside nud permanent",
+            f"route add default via {plan.client} dev outside",
         )
         self.server.ip(
             "link set lo up",
@@ -131,6 +171,18 @@ class Lab:
         )
         # The client of the connection-rate figure opens more connections than it has ports.
         self.client.sysctl("net.ipv4.tcp_tw_reuse", 1)
+
+
+def _napi_threads() -> dict[int, str]:
+    """Return the kernel threads that poll devices named as the director's are, in whatever namespace."""
+    found = {}
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # it has ended
+            if name := re.match(
+                r"napi/(outside|inside)-", comm.read_text(encoding="utf-8", errors="replace")
+            ):
+                found[int(comm.parent.name)] = name[1]
+    return found
 
 
 def remove_stale_labs() -> None:

@@ -26,6 +26,7 @@ class Plan:
     prefix: int
     client: str
     client_net: str
+    crowd: str  # the first of many clients, whose addresses the generator makes up
     outside: str  # the director's address towards the client
     vip: str
     inside: str  # the director's address towards the server
@@ -48,13 +49,15 @@ class Plan:
         return host if self.family == 4 else f"[{host}]"
 
 
-# 16 LIPs: engines that let closed ports rest would run out of one address's in a connection-rate trial.
-_LIPS = 16
+# 40 LIPs: one has some 31 000 ports towards one server, and the figure of a million flows needs them all
+# at once.  Engines that let closed ports rest would run out of one address's in a connection-rate trial.
+_LIPS = 40
 IPV4 = Plan(
     family=4,
     prefix=24,
     client="198.18.0.2",
     client_net="198.18.0.0/24",
+    crowd="198.18.1.0",
     outside="198.18.0.1",
     vip="203.0.113.10",
     inside="198.19.0.1",
@@ -68,6 +71,7 @@ IPV6 = Plan(
     prefix=64,
     client="2001:db8:1::2",
     client_net="2001:db8:1::/64",
+    crowd="2001:db8:1:1::",
     outside="2001:db8:1::1",
     vip="2001:db8:a::10",
     inside="2001:db8:2::1",

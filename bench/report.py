@@ -14,6 +14,22 @@ QUIET = 0.10  # share of CPU time that others may use
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of a target."""
+
+    quantity: str
+    against: str
+    wanted: str
+    found: str
+    verdict: str  # met, missed, or not measured
+
+    def __str__(self) -> str:
+        divided = f" / {self.against}" if self.against else ""
+        found = f", {self.found}" if self.found else ""
+        return f"{self.quantity}{divided} {self.wanted}: {self.verdict}{found}"
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What the report says about a peer besides its figures."""
 
@@ -29,20 +45,41 @@ def render(
     environment: Mapping[str, object],
 ) -> str:
     """Return the report."""
-    parts = [_head(environment), _targets(results, targets), _legend(subjects)]
+    parts = [_head(environment), _targets(results, targets), _legend(results, subjects)]
     parts += [_section(results, subjects, METRICS[name]) for name in METRICS if name in results.values]
     parts.append(_notes(results))
     return "\n".join(part for part in parts if part)
 
 
-def judge(results: Results, target: Target) -> tuple[bool | None, str]:
-    """Return whether the median ratio reaches the target (None: not measured) and the sentence."""
-    found = spread(ratios(results.of(target.metric, target.peer), results.of(target.metric, target.baseline)))
-    wanted = f"{target.metric}: {target.peer} / {target.baseline} at least {target.ratio:g}"
+def judge(results: Results, target: Target) -> Judgement:
+    """Return how the median stands to the target."""
+    metric, against = METRICS[target.quantity.metric], target.against
+    values = results.of(target.quantity.metric, target.quantity.peer)
+    if against is None:
+        found, wanted = spread(values.values()), f"{target.bound:g} {metric.unit}"
+        text = _value(metric, found) if found else ""
+    else:
+        found, wanted = spread(ratios(values, results.of(against.metric, against.peer))), f"{target.bound:g}"
+        text = _ratio(found) if found else ""
     if found is None:
-        return None, f"{wanted}: **not measured**"
-    met = found.median >= target.ratio
-    return met, f"{wanted}: **{'met' if met else 'missed'}**, {_ratio(found)} in {_rounds(found.count)}"
+        verdict = "not measured"
+    else:
+        verdict = "met" if target.is_met_by(found.median / (1 if against else metric.divisor)) else "missed"
+        text += f" in {_rounds(found.count)}"
+    return Judgement(
+        f"{target.quantity.peer} {target.quantity.metric}",
+        _against_text(target),
+        f"{'at most' if target.at_most else 'at least'} {wanted}",
+        text,
+        verdict,
+    )
+
+
+def _against_text(target: Target) -> str:
+    against = target.against
+    if against is None:
+        return ""
+    return against.peer if against.metric == target.quantity.metric else f"{against.peer} {against.metric}"
 
 
 def _head(environment: Mapping[str, object]) -> str:
@@ -60,11 +97,26 @@ A ratio is formed inside each round, then the median and the extremes of these r
 
 
 def _targets(results: Results, targets: Iterable[Target]) -> str:
-    return "\n".join(["## Targets", "", *(f"* {judge(results, target)[1]}" for target in targets), ""])
+    lines = ["## Targets", "", _line(["figure", "against", "wanted", "found", ""]), _line(["---"] * 5)]
+    for target in targets:
+        judged = judge(results, target)
+        verdict = f"**{judged.verdict}**"
+        lines.append(
+            _line([judged.quantity, judged.against or "-", judged.wanted, judged.found or "-", verdict])
+        )
+    return "\n".join([*lines, ""])
 
 
-def _legend(subjects: Sequence[Subject]) -> str:
-    return "\n".join(["## Peers", "", *(f"* `{subject.name}`: {subject.title}" for subject in subjects), ""])
+def _legend(results: Results, subjects: Sequence[Subject]) -> str:
+    lines = [
+        f"* `{subject.name}`: {subject.title}" + _excuse(results.not_run.get(subject.name))
+        for subject in subjects
+    ]
+    return "\n".join(["## Peers", "", *lines, ""])
+
+
+def _excuse(reason: str | None) -> str:
+    return f"; not run here: {reason}" if reason else ""
 
 
 def _section(results: Results, subjects: Sequence[Subject], metric: Metric) -> str:
@@ -85,6 +137,9 @@ def _section(results: Results, subjects: Sequence[Subject], metric: Metric) -> s
         row = [f"`{subject.name}`", at_least + _value(metric, found)]
         row += ["1" if s is subject else _against(values, results.of(metric.name, s.name)) for s in baselines]
         lines.append(_line([*row, str(found.count)]))
+    for subject in subjects:
+        if (metric.name, subject.name) in results.not_applicable:
+            lines.append(_line([f"`{subject.name}`", "n/a", *("-" for _ in baselines), "-"]))
     return "\n".join([*lines, ""])
 
 
@@ -93,6 +148,11 @@ def _notes(results: Results) -> str:
         f"* `{metric}`, `{peer}`: {count} failed connections or answers over all rounds."
         for (metric, peer), count in sorted(results.errors().items())
     ]
+    notes += [
+        f"* `{metric}`, `{peer}`: n/a, it {reason}."
+        for (metric, peer), reason in sorted(results.not_applicable.items())
+    ]
+    notes += [f"* {remark}" for remark in results.remarks]
     if results.generator_bound:
         notes.append(
             "* ≥: in at least one round the generator could not offer more; the peer may carry more."

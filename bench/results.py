@@ -17,7 +17,7 @@ class Row:
     round: int
     metric: str
     peer: str
-    step: str  # prime, search, confirm, run
+    step: str  # prime, fill, search, confirm, offer, run; a scheduler and its number of servers
     asked_pps: float | None = None
     sent: int | None = None
     prompt: int | None = None  # of received: those that were there when the sending ended
@@ -25,7 +25,7 @@ class Row:
     refused: int | None = None  # of sent: frames the director's device would not take
     stalls: int | None = None  # times the generator lost its core
     seconds: float | None = None
-    value: float | None = None  # packets, connections, requests or bits per second
+    value: float | None = None  # packets, connections, requests or bits per second; bytes; nanoseconds
     errors: int | None = None  # failed connections and answers
     steal: float | None = None  # share of CPU time the hypervisor took during the trial
     busy_before: float | None = None  # share of CPU time others used just before the peer's turn
@@ -38,6 +38,9 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     values: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)  # metric, peer, round
     generator_bound: set[tuple[str, str]] = field(default_factory=set)  # metric, peer
+    not_applicable: dict[tuple[str, str], str] = field(default_factory=dict)  # metric, peer: the reason
+    not_run: dict[str, str] = field(default_factory=dict)  # peer that cannot run here: the reason
+    remarks: list[str] = field(default_factory=list)  # what a reader must know of single trials
 
     def add_value(self, metric: str, peer: str, turn: int, value: float) -> None:
         """Keep the value of one peer's turn."""

@@ -26,7 +26,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, so that `make bench` needs no install of the bench
 
-from bench.build import TOOLS, build_generator, check_tools  # noqa: E402
+from bench.build import TOOLS, build_programs, check_tools, missing_tools  # noqa: E402
 from bench.effort import FULL, QUICK, Effort  # noqa: E402
 from bench.environment import describe  # noqa: E402
 from bench.errors import BenchError  # noqa: E402
@@ -40,7 +40,7 @@ from bench.peers.base import Peer  # noqa: E402
 from bench.plan import DIRECTOR_CPU, GENERATOR_CPU, PLANS, Plan  # noqa: E402
 from bench.report import Subject, judge, render  # noqa: E402
 from bench.results import Results, write_csv  # noqa: E402
-from bench.stats import rotated  # noqa: E402
+from bench.turns import Selection, find_obstacles, plan_turns  # noqa: E402
 
 EXIT_FAILURE, EXIT_PERMISSION = 1, 5
 
@@ -52,11 +52,13 @@ def main(argv: Sequence[str]) -> int:
         return _complain("needs root, for network namespaces", EXIT_PERMISSION)
     signal.signal(signal.SIGTERM, _leave)
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    peers = [PEERS[name] for name in options.peers]
+    selection = Selection(options.figures, options.peers)
     try:
-        _check(peers)
-        results = _measure(peers, options.figures, _effort(options), PLANS[options.family])
-        _write(options.out, results, peers, describe(argv))
+        results = Results(not_run=_check(selection))
+        # The bench itself stays off the director's core, even when it looks something up during a trial.
+        os.sched_setaffinity(0, {GENERATOR_CPU})
+        _measure(results, selection, _effort(options), PLANS[options.family])
+        _write(options.out, results, selection.involved(), describe(argv))
     except (BenchError, TimeoutError) as error:
         return _complain(str(error), EXIT_FAILURE)
     except KeyboardInterrupt:
@@ -66,10 +68,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure fullnat against its peers.")
-    parser.add_argument("--quick", action="store_true", help="two short rounds, a few minutes in all")
+    parser.add_argument("--quick", action="store_true", help="one short round, a few minutes in all")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="instead of the effort's own number")
-    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=",".join(PEERS))
-    parser.add_argument("--figures", type=_names(FIGURES), default=list(FIGURES), help=",".join(FIGURES))
+    parser.add_argument("--peers", type=_names(PEERS), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--figures", type=_names(FIGURES), help=f"of {','.join(FIGURES)}")
     parser.add_argument("--family", type=int, choices=sorted(PLANS), default=4, help="IP version")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=_scratch(), help="default: results/scratch/..."
@@ -105,45 +107,42 @@ def _effort(options: argparse.Namespace) -> Effort:
     return dataclasses.replace(effort, rounds=options.rounds) if options.rounds else effort
 
 
-def _check(peers: Sequence[type[Peer]]) -> None:
-    """Raise BenchError for whatever would stop the run later."""
-    tools = dict(TOOLS)
-    for peer in peers:
-        tools |= peer.tools
-    check_tools(tools)
-    for peer in peers:
-        if missing := peer.missing():
-            raise BenchError(f"{peer.name}: {missing}")
+def _check(selection: Selection) -> dict[str, str]:
+    """Return why peers cannot run here; BenchError for whatever would stop the run later."""
+    check_tools(TOOLS)
+    not_run = {}
+    for peer in selection.involved():
+        if reason := missing_tools(peer.tools) or peer.missing():
+            not_run[peer.name] = reason
+            if selection.peers is not None:  # asked for by name
+                raise BenchError(f"{peer.name}: {reason}")
+            _say(f"{peer.name}: not run here: {reason}")
     if not {GENERATOR_CPU, DIRECTOR_CPU} <= os.sched_getaffinity(0):
         raise BenchError("needs CPUs 0 and 1: one for the director, one for everything else")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise BenchError("matplotlib is not installed beside this python: make setup") from error
-    build_generator()
+    build_programs()
     remove_stale_labs()
+    return not_run
 
 
-def _measure(peers: Sequence[type[Peer]], figures: Sequence[str], effort: Effort, plan: Plan) -> Results:
-    results = Results()
-    turns = [
-        (number, figure, peer)
-        for number in range(effort.rounds)
-        for figure in figures
-        for peer in rotated(peers, number)
-    ]
-    for place, (number, figure, peer) in enumerate(turns, 1):
+def _measure(results: Results, selection: Selection, effort: Effort, plan: Plan) -> None:
+    turns = plan_turns(selection, effort.rounds, results.not_run)
+    results.not_applicable |= find_obstacles(selection, results.not_run)
+    if not turns:
+        raise BenchError("none of these peers has any of these figures")
+    for place, turn in enumerate(turns, 1):
         started, busy = time.monotonic(), busy_now()
         with Lab(plan) as lab:
-            subject = peer(lab)
-            subject.start()
-            values = FIGURES[figure](Cell(lab, subject, effort, results, number, busy))
+            cell = Cell(lab, turn.peer(lab), effort, results, turn.round, busy)
+            values = FIGURES[turn.figure].measure(cell)
         outcome = ", ".join(METRICS[name].labelled(value) for name, value in values.items())
-        where = f"{place:3}/{len(turns)}  round {number + 1}  {figure:9}  {peer.name:8}"
+        where = f"{place:3}/{len(turns)}  round {turn.round + 1}  {turn.figure:9}  {turn.peer.name:12}"
         _say(f"{where}  {outcome}  in {time.monotonic() - started:.0f} s")
         for name, value in values.items():
-            results.add_value(name, peer.name, number, value)
-    return results
+            results.add_value(name, turn.peer.name, turn.round, value)
 
 
 def _write(
@@ -158,7 +157,7 @@ def _write(
     (folder / "report.md").write_text(render(results, subjects, TARGETS, environment), encoding="utf-8")
     draw(results, [peer.name for peer in peers], folder)
     for target in TARGETS:
-        _say(judge(results, target)[1].replace("**", ""))
+        _say(str(judge(results, target)))
     print(folder / "report.md")
 
 

@@ -17,6 +17,9 @@ Rules.
      that passes but was sent too slowly says nothing about higher rates: it is tried again, and the
      result is marked as the generator's limit unless a later trial finds the device's below it.
   5. The rate found is confirmed by a longer trial; if that fails, lower rates are confirmed instead.
+  6. A guess, such as what was found last time, only says where to look first: the rates a little below
+     and above it are tried like any other, and where they do not enclose the edge the search goes on
+     as if there had been none.
 """
 
 from __future__ import annotations
@@ -79,6 +82,7 @@ class Limits:
     attempts: int = 3
     trial_seconds: float = 0.5
     confirm_seconds: float = 1.0
+    nearby: tuple[float, ...] = (1.1, 1.5, 2.2)  # how far from a guess to look, one after the other
     shortfall: float = 0.05  # the generator is at its own limit when it sends this much less than asked
 
 
@@ -93,12 +97,15 @@ class NoLoss:
 SendTrial = Callable[[str, float, float], Trial]  # step, packets per second, seconds
 
 
-def find_no_loss_rate(send: SendTrial, limits: Limits) -> NoLoss:
+def find_no_loss_rate(send: SendTrial, limits: Limits, guess: float | None = None) -> NoLoss:
     """Return the highest rate at which *send* loses nothing to speak of."""
     low, high = limits.floor, limits.ceiling
     bound = False
+    near = _around(guess, limits) if guess else []
     while high / low > 1 + limits.resolution:
-        asked = math.sqrt(low * high)
+        # Once the edge lies between two of them, the others are outside.
+        near = [rate for rate in near if low < rate < high]
+        asked = near.pop(0) if near else math.sqrt(low * high)
         trial = _best_of(send, SEARCH, asked, limits.trial_seconds, limits)
         if not trial.passes(limits):
             high = trial.rate if low < trial.rate < asked else asked
@@ -109,6 +116,10 @@ def find_no_loss_rate(send: SendTrial, limits: Limits) -> NoLoss:
         else:
             low = asked
     return _confirm(send, low, bound, limits)
+
+
+def _around(guess: float, limits: Limits) -> list[float]:
+    return [rate for factor in limits.nearby for rate in (guess / factor, guess * factor)]
 
 
 def _confirm(send: SendTrial, rate: float, bound: bool, limits: Limits) -> NoLoss:

@@ -1,18 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured, by its name on the command line.  A figure returns values by metric."""
+"""What is measured, by its name on the command line, and of whom unless the command line says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from bench.figures import flows, overload, picks
 from bench.figures.bulk import measure_bulk
 from bench.figures.cell import Cell
 from bench.figures.http import measure_connections, measure_keepalive
 from bench.figures.pps import measure_pps
+from bench.peers.base import Peer
 
-FIGURES: dict[str, Callable[[Cell], dict[str, float]]] = {
-    "pps": measure_pps,
-    "cps": measure_connections,
-    "keepalive": measure_keepalive,
-    "bulk": measure_bulk,
+_FORWARDERS = ("plain", "iptables", "haproxy", "python", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """How it is taken, what it yields, and who has it."""
+
+    measure: Callable[[Cell], Mapping[str, float]]  # starts the peer; values by metric
+    metrics: tuple[str, ...]
+    peers: tuple[str, ...]  # by default
+    obstacle: Callable[[type[Peer]], str | None]  # why a peer cannot have it, None when it can
+
+
+def _carries(protocol: str) -> Callable[[type[Peer]], str | None]:
+    def obstacle(peer: type[Peer]) -> str | None:
+        return None if protocol in peer.protocols else f"does not carry {protocol.upper()}"
+
+    return obstacle
+
+
+_udp, _tcp = _carries("udp"), _carries("tcp")
+
+FIGURES: dict[str, Figure] = {
+    "pps": Figure(measure_pps, ("pps",), _FORWARDERS, _udp),
+    "cps": Figure(measure_connections, ("cps",), _FORWARDERS, _tcp),
+    "keepalive": Figure(measure_keepalive, ("keepalive",), _FORWARDERS, _tcp),
+    "bulk": Figure(measure_bulk, ("bulk-up", "bulk-down"), _FORWARDERS, _tcp),
+    "flows": Figure(flows.measure_flows, ("pps-1k", "pps-1m", "memory"), ("native",), flows.obstacle),
+    "overload": Figure(
+        overload.measure_overload, ("napi-pps", "goodput", "overload"), ("native", "native-tuned"), _udp
+    ),
+    "picks": Figure(picks.measure_picks, ("pick",), ("python", "native"), picks.obstacle),
 }

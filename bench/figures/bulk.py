@@ -16,6 +16,7 @@ READY_SECONDS = 5.0
 
 def measure_bulk(cell: Cell) -> dict[str, float]:
     """Client to server, then server to client."""
+    cell.peer.start()
     check_stream(cell.lab, cell.peer, BULK_PORT)
     argv = ["iperf3", "-s", "--forceflush", "-B", cell.lab.plan.server, "-p", str(BULK_PORT)]
     cell.lab.spawn(cell.lab.server, argv, cpu=SERVER_CPU).wait_for_line("Server listening", READY_SECONDS)

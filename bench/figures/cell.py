@@ -22,6 +22,11 @@ class Cell:
     round: int
     busy_before: float
 
+    def last_found(self, metric: str) -> float | None:
+        """Return what this peer reached in the last round that had it."""
+        earlier = self.results.of(metric, self.peer.name)
+        return earlier[max(earlier)] if earlier else None
+
     def add_row(
         self,
         metric: str,

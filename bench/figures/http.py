@@ -64,6 +64,7 @@ def measure_keepalive(cell: Cell) -> dict[str, float]:
 
 
 def _measure(cell: Cell, metric: str, extra: Sequence[str]) -> dict[str, float]:
+    cell.peer.start()
     check_stream(cell.lab, cell.peer, HTTP_PORT)
     _start_nginx(cell.lab)
     url = cell.lab.plan.url(cell.peer.target)

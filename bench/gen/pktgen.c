@@ -3,7 +3,9 @@
  * pktgen: offer UDP frames of N flows to a device at a steady rate and say what was really offered.
  *
  * One thread, one AF_PACKET socket past the qdisc, sendmmsg() of BURST frames built beforehand.
- * Flow i has address client + i % clients and port sport + i / clients; flows take turns.
+ * Flow i has address client + i % clients and port sport + i / clients; flows take turns, in order
+ * or, with --shuffle, in one that the seed determines: a director that keeps its flows in the order
+ * they were opened in would otherwise find the next one beside the last.
  *
  * Pacing: a burst leaves when the clock reaches start + sent / rate, so a late burst is followed
  * by an early one.  A generator that lost its core for longer than CATCH_UP moves its schedule
@@ -45,6 +47,8 @@ struct options {
 	uint8_t client[16], server[16];   /* network order; 4 or 16 bytes used */
 	unsigned sport, dport;
 	unsigned clients, flows, size;
+	uint64_t shuffle;   /* seed of the order of the flows, 0 for none */
+	uint64_t count;     /* frames to stop after, up to a burst more; 0 for no such limit */
 	double rate, seconds;
 };
 
@@ -164,14 +168,43 @@ static void build_frame(uint8_t *frame, const struct options *o, unsigned flow)
 	build_udp(udp, o, source, (uint16_t)(o->sport + flow / o->clients), udp_bytes);
 }
 
+/* SplitMix64 (Steele, Lea and Flood 2014). */
+static uint64_t random64(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+/* The flows in the order their frames are sent in: Fisher and Yates' shuffle. */
+static unsigned *order_flows(const struct options *o)
+{
+	unsigned *order = calloc(o->flows, sizeof(*order));
+	uint64_t state = o->shuffle;
+
+	if (!order)
+		die("no memory for %u flows", o->flows);
+	for (unsigned i = 0; i < o->flows; i++) {
+		unsigned place = o->shuffle ? (unsigned)(random64(&state) % (i + 1)) : i;
+
+		order[i] = order[place];
+		order[place] = i;
+	}
+	return order;
+}
+
 static uint8_t *build_frames(const struct options *o)
 {
+	unsigned *order = order_flows(o);
 	uint8_t *frames = calloc(o->flows, o->size);
 
 	if (!frames)
 		die("no memory for %u frames", o->flows);
-	for (unsigned flow = 0; flow < o->flows; flow++)
-		build_frame(frames + (size_t)flow * o->size, o, flow);
+	for (unsigned i = 0; i < o->flows; i++)
+		build_frame(frames + (size_t)i * o->size, o, order[i]);
+	free(order);
 	return frames;
 }
 
@@ -234,7 +267,7 @@ static struct result run(int fd, const struct options *o, uint8_t *frames)
 	struct iovec parts[BURST];
 	struct mmsghdr burst[BURST] = { 0 };
 	struct result result = { 0 };
-	unsigned flow = 0;
+	unsigned next = 0;
 	double start = now(), due = start, time;
 
 	for (unsigned i = 0; i < BURST; i++) {
@@ -242,7 +275,7 @@ static struct result run(int fd, const struct options *o, uint8_t *frames)
 		burst[i].msg_hdr.msg_iov = &parts[i];
 		burst[i].msg_hdr.msg_iovlen = 1;
 	}
-	while ((time = now()) - start < o->seconds) {
+	while ((time = now()) - start < o->seconds && !(o->count && result.sent >= o->count)) {
 		if (time < due)
 			continue;
 		if (time - due > CATCH_UP / o->rate) {
@@ -250,8 +283,8 @@ static struct result run(int fd, const struct options *o, uint8_t *frames)
 			result.stalls++;
 		}
 		for (unsigned i = 0; i < BURST; i++) {
-			parts[i].iov_base = frames + (size_t)flow * o->size;
-			flow = flow + 1 == o->flows ? 0 : flow + 1;
+			parts[i].iov_base = frames + (size_t)next * o->size;
+			next = next + 1 == o->flows ? 0 : next + 1;
 		}
 		send_burst(fd, burst, &result);
 		due += BURST / o->rate;
@@ -297,7 +330,9 @@ static const struct option LONG[] = {
 	{ "server", required_argument, NULL, 'S' },
 	{ "dport", required_argument, NULL, 'P' },
 	{ "flows", required_argument, NULL, 'f' },
+	{ "shuffle", required_argument, NULL, 'x' },
 	{ "size", required_argument, NULL, 'z' },
+	{ "count", required_argument, NULL, 'n' },
 	{ "rate", required_argument, NULL, 'r' },
 	{ "seconds", required_argument, NULL, 't' },
 	{ NULL, 0, NULL, 0 },
@@ -325,6 +360,8 @@ static struct options parse_options(int argc, char **argv)
 		case 'p': o.sport = (unsigned)parse_number(name, optarg, 1, 65535); break;
 		case 'P': o.dport = (unsigned)parse_number(name, optarg, 1, 65535); break;
 		case 'f': o.flows = (unsigned)parse_number(name, optarg, 1, 1 << 22); break;
+		case 'x': o.shuffle = (uint64_t)parse_number(name, optarg, 0, 1e9); break;
+		case 'n': o.count = (uint64_t)parse_number(name, optarg, 0, 1e12); break;
 		case 'z': o.size = (unsigned)parse_number(name, optarg, 42, MAX_FRAME); break;
 		case 'r': o.rate = parse_number(name, optarg, 1, 1e8); break;
 		case 't': o.seconds = parse_number(name, optarg, 0.001, 86400); break;

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from bench.peers.base import Peer
+from bench.peers.haproxy import Haproxy
 from bench.peers.iptables import Iptables
+from bench.peers.native import Native, NativeTuned
 from bench.peers.plain import Plain
 from bench.peers.python import Python
 
-PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in (Plain, Iptables, Python)}
+PEERS: dict[str, type[Peer]] = {
+    peer.name: peer for peer in (Plain, Iptables, Haproxy, Python, Native, NativeTuned)
+}

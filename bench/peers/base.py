@@ -13,7 +13,7 @@ SERVICES = (("udp", UDP_PORT), ("tcp", HTTP_PORT), ("tcp", BULK_PORT))
 
 
 class Peer(ABC):
-    """One way to carry UDP_PORT, HTTP_PORT and BULK_PORT to the server.
+    """One way to carry UDP_PORT, HTTP_PORT and BULK_PORT to the server, or those of its protocols.
 
     A peer configures lab.director and nothing else (plain forwarding is the exception).  A program
     it needs is started with lab.spawn(lab.director, ..., cpu=DIRECTOR_CPU); the lab ends it.
@@ -22,6 +22,7 @@ class Peer(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     baseline: ClassVar[bool] = False  # others are compared with it
+    protocols: ClassVar[frozenset[str]] = frozenset({"udp", "tcp"})  # what it can carry
     tools: ClassVar[dict[str, str]] = {}  # program -> Debian package
 
     def __init__(self, lab: Lab) -> None:

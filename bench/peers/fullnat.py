@@ -8,45 +8,111 @@ what one core of a director does, whoever does it: kernel or program.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from bench.errors import BenchError
+from bench.namespace import Daemon
+from bench.ns import Lab
 from bench.peers.base import SERVICES, Peer
-from bench.plan import DIRECTOR_CPU, Plan
+from bench.plan import DIRECTOR_CPU, IPV4, Plan
 
 READY_SECONDS = 15.0
+INSTANCE = "bench"
 _PROGRAM = Path(sys.executable).with_name("fullnat")
+_EXIT_USABLE = (0, 4)  # 4: with warnings
 
 
 class Fullnat(Peer):
     """fullnat with one of its engines; a subclass names the engine."""
 
     datapath: ClassVar[str]
+    engine: ClassVar[Mapping[str, object]] = {}  # further keys of [engine]
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.flows_limit: int | None = None  # [limits] flows; None: the program's default
+        self._daemon: Daemon | None = None
 
     @classmethod
     def missing(cls) -> str | None:
-        """Name the remedy unless the program is beside the interpreter that runs the bench."""
-        return None if _PROGRAM.exists() else "fullnat is not installed beside this python: make setup"
+        """Say that the program is not there, or why it would refuse the configuration."""
+        if not _PROGRAM.exists():
+            return "fullnat is not installed beside this python: make setup"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "fullnat.toml"
+            path.write_text(configuration(IPV4, cls.engine_keys()), encoding="utf-8")
+            argv = [str(_PROGRAM), "check", str(path)]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return None if done.returncode in _EXIT_USABLE else first_complaint(done.stderr)
+
+    @classmethod
+    def engine_keys(cls) -> dict[str, object]:
+        """Return the table [engine]."""
+        return {"datapath": cls.datapath, **cls.engine}
 
     def start(self) -> None:
-        """Return when fullnat says it is ready."""
+        """Return when fullnat says it is ready; BenchError when another engine than ours is."""
         path = self.lab.directory / "fullnat.toml"
-        path.write_text(configuration(self.lab.plan, self.datapath), encoding="utf-8")
+        text = configuration(self.lab.plan, self.engine_keys(), self.flows_limit)
+        path.write_text(text, encoding="utf-8")
         argv = [str(_PROGRAM), "run", "-c", str(path)]
-        self.lab.spawn(self.lab.director, argv, cpu=DIRECTOR_CPU).wait_for_line("ready", READY_SECONDS)
+        self._daemon = self.lab.spawn(self.lab.director, argv, cpu=DIRECTOR_CPU)
+        self._daemon.wait_for_line("ready", READY_SECONDS)
+        engine = self.ask("status")["engine"]
+        if engine != self.datapath:
+            raise BenchError(f"{self.name}: engine {engine} runs instead of {self.datapath}")
+
+    def stop(self) -> None:
+        """End the program before the lab does."""
+        assert self._daemon is not None  # started
+        self.lab.end(self._daemon)
+
+    def ask(self, *what: str) -> dict[str, Any]:
+        """Return what `fullnat` answers, for example to ("show", "stats")."""
+        answer = self.lab.director.run([str(_PROGRAM), *what, "--instance", INSTANCE, "--json"])
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def count_flows(self) -> int:
+        """Return how many flows are in the table."""
+        return int(self.ask("show", "stats")["flows"])
+
+    def resident_bytes(self) -> int:
+        """Return the resident memory of the program."""
+        status = Path(f"/proc/{self.ask('status')['pid']}/status").read_text(
+            encoding="ascii", errors="replace"
+        )
+        return parse_resident(status)
 
 
-def configuration(plan: Plan, datapath: str) -> str:
+def first_complaint(text: str) -> str:
+    """Return the first line of `fullnat check` without the file it is about."""
+    lines = [line for line in text.splitlines() if ": warning: " not in line]
+    if not lines:
+        return "`fullnat check` refuses its configuration"
+    return lines[0].partition(": ")[2] or lines[0]
+
+
+def parse_resident(status: str) -> int:
+    """Return VmRSS of /proc/PID/status (proc(5)) in bytes."""
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise BenchError("the program has no resident memory: it has ended")
+
+
+def configuration(plan: Plan, engine: Mapping[str, object], flows_limit: int | None = None) -> str:
     """Return the TOML that serves the lab."""
-    lines = [
-        "version = 1",
-        'instance = "bench"',
-        "[engine]",
-        f'datapath = "{datapath}"',
-        "[snat]",
-        f'addresses = ["{plan.lips[0]}-{plan.lips[-1]}"]',
-    ]
+    lines = ["version = 1", f'instance = "{INSTANCE}"', "[engine]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in engine.items()]
+    lines += ["[snat]", f'addresses = ["{plan.lips[0]}-{plan.lips[-1]}"]']
+    if flows_limit is not None:
+        lines += ["[limits]", f"flows = {flows_limit}"]
     for protocol, port in SERVICES:
         lines += [
             "[[service]]",

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from bench.errors import BenchError
 from bench.figures.bulk import parse_iperf3
+from bench.figures.flows import CLIENTS, MANY, SPARE
 from bench.figures.http import Wrk, parse_wrk
-from bench.figures.pps import parse_counters, sink_rules
+from bench.figures.udp import parse_counters, sink_rules
 from bench.host import CpuTimes
-from bench.peers import PEERS
-from bench.peers.fullnat import configuration
+from bench.peers import PEERS, haproxy
+from bench.peers.fullnat import Fullnat, configuration, first_complaint, parse_resident
 from bench.plan import IPV4, IPV6, PLANS, Plan, Sources
 
 WRK = """Running 2s test @ http://203.0.113.10:80/
@@ -95,8 +97,9 @@ def test_shares_of_cpu_time() -> None:
 @pytest.mark.parametrize("family", sorted(PLANS))
 def test_the_configuration_for_fullnat_is_toml_and_serves_every_port(family: int) -> None:
     plan = PLANS[family]
-    config = tomllib.loads(configuration(plan, "python"))
-    assert config["engine"]["datapath"] == "python"
+    config = tomllib.loads(configuration(plan, {"datapath": "native", "tune": True}, 1_010_000))
+    assert config["engine"] == {"datapath": "native", "tune": True}
+    assert config["limits"] == {"flows": 1_010_000}
     assert config["snat"]["addresses"] == [f"{plan.lips[0]}-{plan.lips[-1]}"]
     vip, server = plan.bracketed(plan.vip), plan.bracketed(plan.server)
     assert [(s["listen"], s["server"][0]["address"]) for s in config["service"]] == [
@@ -106,6 +109,66 @@ def test_the_configuration_for_fullnat_is_toml_and_serves_every_port(family: int
     ]
 
 
-def test_peers_are_known_by_their_names_and_only_kernels_are_baselines() -> None:
-    assert list(PEERS) == ["plain", "iptables", "python"]
-    assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables"]
+def test_limits_are_the_programs_own_unless_a_figure_needs_others() -> None:
+    assert "limits" not in tomllib.loads(configuration(PLANS[4], {"datapath": "python"}))
+
+
+@pytest.mark.parametrize("plan", [IPV4, IPV6])
+def test_haproxy_serves_tcp_from_every_lip(plan: Plan) -> None:
+    blocks = haproxy.configuration(plan).split("listen ")[1:]
+    assert [block.splitlines()[1].strip() for block in blocks] == [
+        f"bind {plan.bracketed(plan.vip)}:80",
+        f"bind {plan.bracketed(plan.vip)}:5201",
+    ]
+    for block, port in zip(blocks, (80, 5201), strict=True):
+        servers = [line.split()[2:] for line in block.splitlines() if line.startswith("  server")]
+        assert servers == [
+            [f"{plan.bracketed(plan.server)}:{port}", "source", plan.bracketed(lip)] for lip in plan.lips
+        ]
+
+
+def test_a_refused_configuration_is_told_without_the_file() -> None:
+    warning = "/tmp/x/fullnat.toml:9: warning: timeouts.udp: found 60\n"
+    complaint = '/tmp/x/fullnat.toml:4: engine.datapath: found "native", which is not part of this version\n'
+    assert (
+        first_complaint(warning + complaint)
+        == 'engine.datapath: found "native", which is not part of this version'
+    )
+    assert first_complaint("") == "`fullnat check` refuses its configuration"
+
+
+def test_resident_memory_is_in_bytes() -> None:
+    assert parse_resident("VmHWM:\t  900 kB\nVmRSS:\t  512 kB\nRssAnon:\t  300 kB\n") == 512 * 1024
+    with pytest.raises(BenchError, match="has ended"):
+        parse_resident("Name:\tfullnat\nState:\tZ (zombie)\n")
+
+
+@pytest.mark.parametrize("plan", [IPV4, IPV6])
+def test_the_lips_have_ports_for_every_flow(plan: Plan) -> None:
+    ports = 32768 - 1024 - 3  # those above 1023 outside ip_local_port_range, without the services'
+    assert len(plan.lips) * ports > MANY + SPARE
+
+
+@pytest.mark.parametrize("plan", [IPV4, IPV6])
+def test_no_client_of_the_crowd_is_a_host_of_the_lab(plan: Plan) -> None:
+    first = ip_address(plan.crowd)
+    crowd = range(int(first), int(first) + CLIENTS)
+    for host in (plan.client, plan.outside, plan.vip, plan.inside, plan.server, *plan.lips):
+        assert int(ip_address(host)) not in crowd
+    benchmarks = ip_network("198.18.0.0/16" if plan.family == 4 else "2001:db8::/32")
+    assert all(type(first)(number) in benchmarks for number in (crowd[0], crowd[-1]))
+
+
+def test_peers_are_known_by_their_names_and_engines_are_no_baselines() -> None:
+    assert list(PEERS) == ["plain", "iptables", "haproxy", "python", "native", "native-tuned"]
+    assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables", "haproxy"]
+    assert [name for name, peer in PEERS.items() if "udp" not in peer.protocols] == ["haproxy"]
+
+
+def test_engines_differ_in_their_table() -> None:
+    engines = {name: peer.engine_keys() for name, peer in PEERS.items() if issubclass(peer, Fullnat)}
+    assert engines == {
+        "python": {"datapath": "python"},
+        "native": {"datapath": "native"},
+        "native-tuned": {"datapath": "native", "tune": True},
+    }

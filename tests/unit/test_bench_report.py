@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.environment import command_line, cpu_model, describe, memory_mib
-from bench.metrics import Target
+from bench.metrics import METRICS, TARGETS, Quantity, Target
+from bench.peers import PEERS
 from bench.report import Subject, judge, render
 from bench.results import Results, Row, write_csv
 
@@ -19,7 +20,8 @@ SUBJECTS = [
     Subject("iptables", "kernel full NAT", True),
     Subject("python", "engine python", False),
 ]
-TARGET = Target("pps", "python", "iptables", 0.08)
+PYTHON, IPTABLES = Quantity("pps", "python"), Quantity("pps", "iptables")
+TARGET = Target(PYTHON, 0.08, IPTABLES)
 ENVIRONMENT: dict[str, object] = {
     "cpu": "A CPU",
     "cpus": 2,
@@ -67,27 +69,72 @@ def test_peers_and_metrics_that_were_not_measured_are_left_out(results: Results)
     assert "Gbit/s" not in report
 
 
-@pytest.mark.parametrize(
-    ("ratio", "met", "words"),
-    [
-        (0.08, True, "**met**, 0.100 (0.080 to 0.120) in 3 rounds"),
-        (0.1, True, "**met**"),
-        (0.101, False, "**missed**"),
-    ],
-)
-def test_a_target_is_judged_by_the_median_ratio(
-    results: Results, ratio: float, met: bool, words: str
-) -> None:
-    verdict, sentence = judge(results, Target("pps", "python", "iptables", ratio))
-    assert verdict is met
-    assert words in sentence
+@pytest.mark.parametrize(("ratio", "verdict"), [(0.08, "met"), (0.1, "met"), (0.101, "missed")])
+def test_a_target_is_judged_by_the_median_ratio(results: Results, ratio: float, verdict: str) -> None:
+    judged = judge(results, Target(PYTHON, ratio, IPTABLES))
+    assert judged.verdict == verdict
+    assert str(judged) == (
+        f"python pps / iptables at least {ratio:g}: {verdict}, 0.100 (0.080 to 0.120) in 3 rounds"
+    )
 
 
 def test_a_target_that_was_not_measured_is_neither_met_nor_missed(results: Results) -> None:
-    assert judge(results, Target("cps", "python", "iptables", 0.1)) == (
-        None,
-        "cps: python / iptables at least 0.1: **not measured**",
-    )
+    judged = judge(results, Target(Quantity("cps", "python"), 0.1, Quantity("cps", "iptables")))
+    assert str(judged) == "python cps / iptables at least 0.1: not measured"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (Target(Quantity("memory", "native"), 256, at_most=True), "at most 256 bytes: met, 250 (240 to 260)"),
+        (Target(Quantity("memory", "native"), 249, at_most=True), "at most 249 bytes: missed, 250"),
+        (Target(Quantity("pps", "plain"), 600), "at least 600 kpps: met, 600.0 (400.0 to 800.0)"),
+        (Target(Quantity("pps", "plain"), 601), "at least 601 kpps: missed"),
+        (
+            Target(PYTHON, 0.1, Quantity("cps", "python")),
+            "python pps / python cps at least 0.1: met, 4.800 (4.800 to 4.800) in 1 round",
+        ),
+    ],
+)
+def test_a_target_may_be_absolute_or_against_another_metric(
+    results: Results, target: Target, words: str
+) -> None:
+    for turn, size in enumerate([240.0, 260.0, 250.0]):
+        results.add_value("memory", "native", turn, size)
+    results.add_value("cps", "python", 2, 10e3)
+    assert words in str(judge(results, target))
+
+
+def test_the_targets_stand_in_one_table(results: Results) -> None:
+    memory = Target(Quantity("memory", "native"), 256, at_most=True)
+    assert section(render(results, SUBJECTS, [TARGET, memory], ENVIRONMENT), "Targets") == [
+        "| figure | against | wanted | found |  |",
+        "| --- | --- | --- | --- | --- |",
+        "| python pps | iptables | at least 0.08 | 0.100 (0.080 to 0.120) in 3 rounds | **met** |",
+        "| native memory | - | at most 256 bytes | - | **not measured** |",
+    ]
+
+
+def test_targets_are_about_metrics_and_peers_that_exist() -> None:
+    for target in TARGETS:
+        for quantity in (target.quantity, target.against or target.quantity):
+            assert quantity.metric in METRICS
+            assert quantity.peer in PEERS
+
+
+def test_a_peer_that_cannot_have_a_figure_is_in_its_table_and_one_that_cannot_run_says_why(
+    results: Results,
+) -> None:
+    results.not_applicable["pps", "haproxy"] = "does not carry UDP"
+    results.not_run["native"] = "was not built"
+    subjects = [*SUBJECTS, Subject("haproxy", "a proxy", True), Subject("native", "engine native", False)]
+    report = render(results, subjects, [TARGET], ENVIRONMENT)
+    assert section(report, "No-loss small packets")[-1] == "| `haproxy` | n/a | - | - | - |"
+    assert section(report, "Peers")[-2:] == [
+        "* `haproxy`: a proxy",
+        "* `native`: engine native; not run here: was not built",
+    ]
+    assert section(report, "Notes")[0] == "* `pps`, `haproxy`: n/a, it does not carry UDP."
 
 
 def test_notes_tell_errors_and_a_busy_host(results: Results) -> None:
@@ -96,9 +143,11 @@ def test_notes_tell_errors_and_a_busy_host(results: Results) -> None:
         Row(1, "cps", "python", "run", errors=4, steal=0.02, busy_before=0.4),
         Row(1, "cps", "plain", "run", errors=0, steal=0.0, busy_before=0.0),
     ]
+    results.remarks.append("something about one trial.")
     notes = section(render(results, SUBJECTS, [TARGET], ENVIRONMENT), "Notes")
     assert notes == [
         "* `cps`, `python`: 7 failed connections or answers over all rounds.",
+        "* something about one trial.",
         "* ≥: in at least one round the generator could not offer more; the peer may carry more.",
         "* CPU time others used just before a turn: median 2%, at most 40%."
         " The host was not quiet: repeat the run before quoting it.",

@@ -141,3 +141,28 @@ def test_a_rate_that_does_not_hold_for_longer_is_lowered_until_one_does() -> Non
     found = find_no_loss_rate(send, LIMITS)
     assert 70_000 <= found.rate <= 80_080
     assert all(trial.seconds == LIMITS.confirm_seconds for trial in long.steps(CONFIRM))
+
+
+@pytest.mark.parametrize("livelock", [False, True])
+@pytest.mark.parametrize("error", [0.01, 0.4, 0.7, 0.95, 1.0, 1.05, 1.4, 2.0, 50.0])
+@pytest.mark.parametrize("capacity", CAPACITIES)
+def test_a_guess_however_wrong_does_not_move_the_result(
+    capacity: float, error: float, livelock: bool
+) -> None:
+    found = find_no_loss_rate(Device(capacity, livelock=livelock).send, LIMITS, capacity * error)
+    assert capacity / 1.035 <= found.rate <= capacity * 1.0011
+    assert not found.generator_bound
+
+
+@pytest.mark.parametrize("error", [0.95, 1.0, 1.05])
+@pytest.mark.parametrize("capacity", CAPACITIES[1:])
+def test_a_good_guess_saves_trials(capacity: float, error: float) -> None:
+    blind, guided = Device(capacity), Device(capacity)
+    find_no_loss_rate(blind.send, LIMITS)
+    find_no_loss_rate(guided.send, LIMITS, capacity * error)
+    assert len({t.asked for t in guided.steps(SEARCH)}) <= len({t.asked for t in blind.steps(SEARCH)}) - 2
+
+
+def test_a_guess_does_not_hide_the_generators_limit() -> None:
+    found = find_no_loss_rate(Device(1e9, generator=700_000).send, LIMITS, 700_000)
+    assert found == NoLoss(700_000, True)
