@@ -15,24 +15,32 @@ PACKAGES := \
   iproute2 iptables ipset procps util-linux \
   nginx curl iputils-ping iperf3 traceroute conntrack ethtool
 #  python3 python3-venv             .venv
-#  gcc ... libnfnetlink-dev         NetfilterQueue is compiled when it is installed; tests compile csrc/
+#  gcc ... libnfnetlink-dev         fullnat/csrc and NetfilterQueue are compiled when they are installed
 #  iproute2 ... util-linux          fullnat and the lab: addresses, rules, sets, sysctls, nsenter
 #  nginx ... ethtool                the lab's servers and clients
-BENCH_PACKAGES := nftables wrk
+BENCH_PACKAGES := nftables wrk haproxy
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
-FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan
+FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
 PYTEST = $(if $(REQUIRE),FULLNAT_REQUIRE=$(FEATURES)) $(BIN)/python -m pytest
 
+EXTENSION := fullnat/_native.abi3.so
+CSRC := $(shell find fullnat/csrc -name '*.[ch]')
+# Under the sanitizers: what the extension does.  Leaks are looked for by a test, not at the end of Python.
+SANITIZED := build/sanitized
+SANITIZED_TESTS := tests/unit/test_native_module.py tests/unit/test_vectors.py tests/twins/test_native_director.py
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages demo gen gen-check lint test test-unit test-netns fuzz bench lab clean
+.PHONY: help setup packages build demo gen gen-check lint test test-unit test-netns test-sanitized fuzz bench lab clean
 
 help: ## this list
-	$(Q)awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	$(Q)awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: packages .venv/installed ## install what is missing: Debian packages (as root), and fullnat in .venv
+setup: packages .venv/installed build ## install what is missing: Debian packages (as root), and fullnat in .venv
+
+build: $(EXTENSION) ## compile the C extension, if its sources changed
 
 demo: setup ## balance real requests in a lab, show everything, leave the host clean (root)
 	$(Q)$(BIN)/python netns-lab/demo.py
@@ -43,13 +51,14 @@ gen: setup ## write the files that are generated from the reason table
 gen-check: setup ## fail if a generated file does not match its source
 	$(Q)$(BIN)/python tools/gen_reason.py --check
 
-lint: setup gen-check ## ruff, mypy, generated files, and which part may import which
+lint: setup gen-check ## ruff, mypy, generated files, stubs, and which part may import which
 	$(Q)$(BIN)/ruff check .
 	$(Q)$(BIN)/ruff format --check .
 	$(Q)$(BIN)/mypy
 	$(Q)$(BIN)/mypy netns-lab
 	$(Q)$(BIN)/mypy bench
 	$(Q)$(BIN)/mypy tools
+	$(Q)$(BIN)/stubtest fullnat._native
 	$(Q)$(BIN)/python tests/layers.py
 
 test: lint ## lint and every test; those that need root or a kernel feature say so where it is missing
@@ -61,8 +70,14 @@ test-unit: setup ## the tests that need no root and no network
 test-netns: setup ## the tests in namespaces: real kernels, real programs (root)
 	$(Q)$(PYTEST) tests/netns
 
-fuzz: setup ## malformed packets through the core; COUNT=10000000 SEED=7
+test-sanitized: setup ## the tests of the C extension, in a build with AddressSanitizer and UBSan
+	$(Q)FULLNAT_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/temp
+	$(Q)FULLNAT_NATIVE=$(SANITIZED)/$(EXTENSION) LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
+	  ASAN_OPTIONS=leak_check_at_exit=0 PYTHONMALLOC=malloc $(PYTEST) -p tests.sanitized $(SANITIZED_TESTS)
+
+fuzz: setup ## malformed packets through the core, in Python and in C; COUNT=10000000 SEED=7
 	$(Q)$(BIN)/python -m tests.fuzz.mutate $(COUNT) $(SEED)
+	$(Q)$(BIN)/python -m tests.fuzz.core $(COUNT) $(SEED)
 
 bench: setup ## measure the engines against the kernel and each other (root)
 	$(Q).ci/install-packages $(BENCH_PACKAGES)
@@ -72,16 +87,23 @@ lab: packages ## build a lab with web servers and leave it up, to try things by 
 	$(Q)$(PYTHON) netns-lab/lab.py up two-arm --servers
 
 clean: ## remove everything that make has made in this folder
-	$(Q)rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/bin
+	$(Q)rm -rf .venv build dist *.egg-info $(EXTENSION) .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/bin
 	$(Q)find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 packages:
 	$(Q).ci/install-packages $(PACKAGES)
 
 # The stamp comes last: an interrupted installation has none, and begins anew.
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml setup.py
 	$(Q)test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(Q)rm -f $@
 	@echo "setup: installing fullnat and its libraries in .venv"
 	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(Q)touch $@
+
+# It is optional for pip, so that it cannot be built is only noticed by importing it.
+$(EXTENSION): setup.py $(CSRC) | .venv/installed
+	@echo "build: compiling $@"
+	$(Q)$(BIN)/python setup.py --quiet build_ext --inplace
+	$(Q)$(BIN)/python -c 'import fullnat._native'
 	$(Q)touch $@

@@ -17,6 +17,9 @@ from collections.abc import Callable
 
 import pytest
 
+from fullnat.datapath.base import Unsupported
+from fullnat.datapath.native import require_extension
+
 _NFQUEUE = """
 from netfilterqueue import NetfilterQueue
 queue = NetfilterQueue()
@@ -47,6 +50,14 @@ def _ipv6() -> str:
     return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
 
 
+def _native() -> str:
+    try:
+        require_extension()
+    except Unsupported as error:
+        return str(error)
+    return ""
+
+
 def _compiler(*options: str) -> str:
     """Empty if gcc builds a program with *options* that runs, else its last words."""
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +85,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "netns": lambda: _try("ip", "link", "add", "type", "veth"),
     "nfqueue": _nfqueue,
     "ipv6": _ipv6,
+    "native": _native,
     "gcc": _compiler,
     "asan": lambda: _compiler("-fsanitize=address,undefined"),
     **{name: _program(name) for name in _PROGRAMS},

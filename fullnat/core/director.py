@@ -34,10 +34,11 @@ from fullnat.core.packet import (
     reverse_key,
 )
 from fullnat.core.persist import PersistenceTable
+from fullnat.core.pressure import UNLIMITED
 from fullnat.core.reason import Reason, Verdict
 from fullnat.core.rewrite import Applicable, ClampMss, Identify, Rewrite
 from fullnat.core.sched.base import Request
-from fullnat.core.service import RealServer, VirtualService
+from fullnat.core.service import RealServer, SchedulerError, VirtualService
 from fullnat.core.tcp import REOPENABLE, TcpState, UdpState, is_opening_syn, next_state, state_timeout
 
 _ESTABLISHED = TcpState.ESTABLISHED
@@ -64,10 +65,7 @@ class Director:
         answers_ping: Iterable[IPAddress] = (),
     ) -> None:
         """Take the parts; *answers_ping* are virtual addresses that no interface answers for."""
-        self.services = {
-            (service.protocol, service.listen.address.packed + service.listen.packed_port): service
-            for service in services
-        }
+        self.services = {_service_key(service): service for service in services}
         self.flows = flows
         self.pool = pool
         self.persistence = persistence
@@ -75,11 +73,36 @@ class Director:
         self.path_mtu = path_mtu or PathMtu()
         self.counters = [0] * len(Reason)
         self.answers = Answers()
+        self.openings = UNLIMITED  # new flows that may still be opened: see admit()
         self.scheduler_error = ""  # what the last failing scheduler said
         self._identifications = Identifications(seed)
         self._local_addresses = frozenset(address.packed for address in pool.addresses)
         self._answers_ping = frozenset(address.packed for address in answers_ping)
         self._constants = [_constant(reason) for reason in Reason]
+
+    def admit(self, openings: int) -> None:
+        """Open at most so many flows until the next call; packets that would open more are dropped."""
+        self.openings = openings
+
+    def add_service(self, service: VirtualService) -> None:
+        """Serve *service* as well; ValueError when another has its listen."""
+        key = _service_key(service)
+        if key in self.services:
+            raise ValueError(f"{service} is served already")
+        self.services[key] = service
+        self._leave_out_listens()
+
+    def remove_service(self, service: VirtualService) -> None:
+        """Open no more flows for *service*, which loses its servers; the flows it has live on."""
+        if self.services.get(_service_key(service)) is not service:
+            raise ValueError(f"{service} is not served")
+        del self.services[_service_key(service)]
+        service.set_servers([])
+        self._leave_out_listens()
+
+    def _leave_out_listens(self) -> None:
+        """Keep the local ports that services listen on from being handed out."""
+        self.pool.exclude(service.listen for service in self.services.values())
 
     def decide(self, view: PacketView, now: int) -> Decision:
         """Return what must happen to the packet *view*, and count it."""
@@ -108,6 +131,8 @@ class Director:
         if flow.protocol == TCP:
             if view.flags & _SYN_FIN_RST or flow.state != _ESTABLISHED:
                 if half.inbound and flow.state in REOPENABLE and is_opening_syn(view.flags):
+                    if not self.openings:
+                        return self._constants[Reason.OVERLOADED]
                     return self._reopen(flow, view, now)
                 self._follow_tcp(half, view.flags, now)
         elif flow.state == UdpState.UNREPLIED and not half.inbound:
@@ -171,6 +196,8 @@ class Director:
             if view.flags & RST:
                 return self._constants[Reason.STRAY_RESET]
             return self._refuse(view, Reason.NO_FLOW, now)
+        if not self.openings and not service.one_packet:
+            return self._constants[Reason.OVERLOADED]
         return self._open_flow(service, view, now, Reason.FLOW_OPENED)
 
     def _open_flow(
@@ -193,6 +220,8 @@ class Director:
                 self._count(flow.inbound, len(view.data))
                 rewrite = self._rewrite(flow.inbound, view)
                 return Decision(Verdict.FORWARD, Reason.FLOW_INBOUND, rewrite, flow.inbound)
+            if not self.openings:
+                return self._constants[Reason.OVERLOADED]
         if self.flows.is_full:
             return self._refuse(view, Reason.TABLE_FULL, now)
         local: Endpoint | None
@@ -208,6 +237,7 @@ class Director:
         timeouts = service.timeouts
         flow.timeout = timeouts.tcp_opening if service.protocol == TCP else timeouts.udp_unreplied
         self.flows.add(flow)
+        self.openings -= 1
         service.flow_opened(server)
         if service.persistence is not None:
             self.persistence.hold(service, client.address, server, now)
@@ -221,23 +251,12 @@ class Director:
             server = self.persistence.find(service, client.address, now)
             if server is not None:
                 return server
-        request = Request(client, service.listen, service.protocol, view.payload, now)
         try:
-            chosen = service.scheduler.schedule(request)
-            if chosen is None:
-                return Reason.NO_SERVER
-            # A user's class may return anything; position finds a server of ours without a search.
-            if (
-                isinstance(chosen, RealServer)
-                and chosen in service.servers[chosen.position : chosen.position + 1]
-            ):
-                return chosen
-            self.scheduler_error = (
-                f"{service.name}: schedule() returned {chosen!r}, which is not in the service"
-            )
-        except Exception as error:  # a user's scheduler; packets never raise
-            self.scheduler_error = f"{service.name}: {type(error).__name__}: {error}"
-        return Reason.SCHEDULER_FAILED
+            server = service.schedule(Request(client, service.listen, service.protocol, view.payload, now))
+        except SchedulerError as error:
+            self.scheduler_error = str(error)
+            return Reason.SCHEDULER_FAILED
+        return Reason.NO_SERVER if server is None else server
 
     def _reopen(self, flow: Flow, view: PacketView, now: int) -> Decision:
         """Replace a flow that is closing by a new one for the SYN *view*."""
@@ -317,6 +336,10 @@ class Director:
                 self._count(held.decision.half, held.size)
         first.released = released
         return first
+
+
+def _service_key(service: VirtualService) -> tuple[int, bytes]:
+    return service.protocol, service.listen.address.packed + service.listen.packed_port
 
 
 def _is_martian(address: bytes) -> bool:

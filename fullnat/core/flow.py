@@ -25,7 +25,7 @@ from fullnat.core.packet import key_endpoints, reverse_key
 from fullnat.core.reason import Reason, Verdict
 from fullnat.core.rewrite import Applicable, Rewrite
 from fullnat.core.service import RealServer, VirtualService
-from fullnat.core.tcp import TcpState, UdpState
+from fullnat.core.tcp import TcpState, UdpState, state_name
 
 _SLOT = 1_000_000_000  # nanoseconds of one list of the calendar
 
@@ -134,7 +134,7 @@ class Flow:
     @property
     def state_name(self) -> str:
         """The state in one word."""
-        return TcpState(self.state).name if self.protocol == TCP else UdpState(self.state).name
+        return state_name(self.protocol, self.state)
 
 
 class FlowTable:

@@ -24,7 +24,7 @@ Refused.  Probing for a free port: cost grows with occupancy.  Keeping the clien
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 from typing import NamedTuple
 
@@ -49,7 +49,18 @@ class PortUse(NamedTuple):
 class _PortQueue:
     """The ports of one local address towards one server."""
 
-    __slots__ = ("_excluded", "_fresh", "_low", "_rested", "_resting", "_size", "_start", "_stride", "in_use")
+    __slots__ = (
+        "_excluded",
+        "_fresh",
+        "_left_out",
+        "_low",
+        "_rested",
+        "_resting",
+        "_size",
+        "_start",
+        "_stride",
+        "in_use",
+    )
 
     def __init__(self, ports: PortRange, excluded: frozenset[int], prng: SplitMix64) -> None:
         self._low = ports.low
@@ -62,21 +73,36 @@ class _PortQueue:
             self._stride += 2
         self._rested: deque[int] = deque()
         self._resting: deque[tuple[int, int]] = deque()  # (ready at, port), in that order
+        self._left_out: list[int] = []  # their turn came while they were excluded
         self.in_use = 0
 
     def take(self, now: int) -> int | None:
         while self._fresh < self._size:
             port = self._low + (self._start + self._fresh * self._stride) % self._size
             self._fresh += 1
-            if port not in self._excluded:
-                self.in_use += 1
+            if self._admit(port):
                 return port
         while self._resting and self._resting[0][0] <= now:
             self._rested.append(self._resting.popleft()[1])
-        if not self._rested:
-            return None
+        while self._rested:
+            port = self._rested.popleft()
+            if self._admit(port):
+                return port
+        return None
+
+    def _admit(self, port: int) -> bool:
+        """Whether *port*, taken from its place, may be used now; if not, it is left out."""
+        if port in self._excluded:
+            self._left_out.append(port)
+            return False
         self.in_use += 1
-        return self._rested.popleft()
+        return True
+
+    def exclude(self, excluded: frozenset[int]) -> None:
+        self._excluded = excluded
+        # What is no longer excluded waits behind those that are rested.
+        self._rested.extend(port for port in self._left_out if port not in excluded)
+        self._left_out = [port for port in self._left_out if port in excluded]
 
     def put(self, port: int, now: int, rest: int, idle: int) -> None:
         self.in_use -= 1
@@ -98,7 +124,7 @@ class LocalPortPool:
         ports: PortRange,
         rest: int,
         seed: int,
-        excluded: frozenset[Endpoint] = frozenset(),
+        excluded: Iterable[Endpoint] = (),
     ) -> None:
         """Own *ports* of *addresses*, but for the endpoints in *excluded* (services on a LIP)."""
         self.addresses = tuple(addresses)
@@ -109,15 +135,23 @@ class LocalPortPool:
             family: tuple(address for address in self.addresses if address.version == family)
             for family in (4, 6)
         }
+        self._excluded: dict[IPAddress, frozenset[int]] = {}
+        self._queues: dict[tuple[int, IPAddress, Endpoint], _PortQueue] = {}
+        self.exclude(excluded)
+
+    def exclude(self, excluded: Iterable[Endpoint]) -> None:
+        """Change which endpoints are left out; one in use stays so until it is released."""
+        excluded = frozenset(excluded)
         self._excluded = {
             address: frozenset(
                 endpoint.port
                 for endpoint in excluded
-                if endpoint.address == address and endpoint.port in ports
+                if endpoint.address == address and endpoint.port in self.ports
             )
             for address in self.addresses
         }
-        self._queues: dict[tuple[int, IPAddress, Endpoint], _PortQueue] = {}
+        for (_, lip, _), queue in self._queues.items():
+            queue.exclude(self._excluded[lip])
 
     def allocate(self, protocol: int, client: IPAddress, real: Endpoint, now: int) -> Endpoint | None:
         """Return a free LIP:lport towards *real*, or None when every local address is spent.

@@ -65,6 +65,7 @@ class Reason(IntEnum):
     SOURCE_ROUTED = Verdict.DROP, "source-routed"
     MARTIAN_SOURCE = Verdict.DROP, "from an address nobody can be answered at"
     STRAY_RESET = Verdict.DROP, "RST to a service, in no known flow"
+    OVERLOADED = Verdict.DROP, "would open a flow while the engine cannot keep up"
     SCHEDULER_FAILED = Verdict.DROP, "the scheduler raised an exception or returned a wrong server"
     FRAGMENT_TINY = Verdict.DROP, "first fragment too short for its transport header, or one that overlaps it"
     FRAGMENT_LIMIT = Verdict.DROP, "too many fragments held or datagrams tracked"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
 
 if TYPE_CHECKING:
-    from fullnat.core.sched.base import Scheduler
+    from fullnat.core.sched.base import Request, Scheduler
     from fullnat.core.timeouts import Timeouts
 
 
@@ -107,6 +107,10 @@ class RealServer:
         return self.weight > 0 and not self.overloaded
 
 
+class SchedulerError(Exception):
+    """A scheduler of a user's raised an exception or returned what it must not; one line says which."""
+
+
 class VirtualService:
     """One VIP:vport of one protocol, its scheduler and its real servers in configured order."""
 
@@ -139,6 +143,23 @@ class VirtualService:
         """What its scheduler is called: by its name, or for want of one by its class."""
         return self.scheduler.name or type(self.scheduler).__name__
 
+    def schedule(self, request: Request) -> RealServer | None:
+        """Return the server its scheduler picks, None when there is none to be had, or SchedulerError."""
+        try:
+            chosen = self.scheduler.schedule(request)
+            if chosen is None:
+                return None
+            # A user's class may return anything; position finds a server of ours without a search.
+            if (
+                isinstance(chosen, RealServer)
+                and chosen in self.servers[chosen.position : chosen.position + 1]
+            ):
+                return chosen
+            problem = f"schedule() returned {chosen!r}, which is not in the service"
+        except Exception as error:  # a user's scheduler may raise anything
+            problem = f"{type(error).__name__}: {error}"
+        raise SchedulerError(f"{self.name}: {problem}")
+
     def set_servers(self, servers: list[RealServer]) -> None:
         """Make *servers* the list to schedule from, in this order."""
         self.servers = list(servers)
@@ -150,6 +171,19 @@ class VirtualService:
         """Set the configured weight of *server*; flows it already has are not touched."""
         server.configured_weight = weight
         self._refresh_weight(server)
+
+    def set_thresholds(self, server: RealServer, upper: int, lower: int) -> None:
+        """Set the limits of *server* and see whether the flows it has overload it now.
+
+        Raising the upper limit, or taking it away, ends an overload as in IPVS, unless the flows
+        reach the new one as well; under any other change it lasts until they are below *lower*.
+        """
+        stays = server.overloaded and 0 < upper <= server.upper
+        server.upper, server.lower = upper, lower
+        overloaded = server.flows >= max(lower, 1) if stays else 0 < upper <= server.flows
+        if overloaded != server.overloaded:
+            server.overloaded = overloaded
+            self.scheduler.server_changed(server)
 
     def set_admin(self, server: RealServer, admin: Admin) -> None:
         """Record what the operator wants of *server*."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from fullnat.core.addr import TCP
 from fullnat.core.packet import ACK, SYN
 from fullnat.core.timeouts import Timeouts
 
@@ -82,3 +83,8 @@ class UdpState(IntEnum):
 
     UNREPLIED = 0
     REPLIED = 1
+
+
+def state_name(protocol: int, state: int) -> str:
+    """Return the *state* of a flow of *protocol* in one word."""
+    return TcpState(state).name if protocol == TCP else UdpState(state).name

@@ -16,8 +16,8 @@ import time
 from fullnat.core.packet import parse
 from fullnat.core.reason import Verdict
 from tests.packets import fragments, ping, tcp, udp, unreachable
-from tests.unit.test_vectors import build_director
 from tests.vectors.case import NETS, Given, Net
+from tests.vectors.directors import build_director
 
 # Where a flipped byte changes the path taken: version, length, fragment and protocol fields, the
 # extension chain of IPv6, and the headers behind.

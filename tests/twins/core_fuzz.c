@@ -2,7 +2,7 @@
 /*
  * Mutated packets through every function of the core that reads one, built with sanitizers.
  *
- *     core_fuzz SEEDS COUNT
+ *     core_fuzz SEEDS COUNT START
  *
  * SEEDS holds packets, each after its size in two bytes, network order.  Each input, and each
  * answer, lies in a heap buffer of exactly its size, so that one byte too far is a report.
@@ -26,10 +26,10 @@ static struct seed seeds[SEEDS_MAX];
 static uint32_t seed_count;
 static unsigned keys, fragments, relayed, answered;
 
+static uint64_t state = 0x9E3779B97F4A7C15;   /* of the random numbers; mixed with START */
+
 static uint32_t next_random(uint32_t below)
 {
-	static uint64_t state = 0x9E3779B97F4A7C15;
-
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;
@@ -193,8 +193,9 @@ int main(int count, char **arguments)
 {
 	static struct seed packet;
 
-	if (count != 3)
+	if (count != 4)
 		return 2;
+	state ^= (uint64_t)atol(arguments[3]) << 20;
 	read_seeds(arguments[1]);
 	run_cut();
 	for (long left = atol(arguments[2]); left > 0; left--) {

@@ -19,8 +19,8 @@ from fullnat.core.timeouts import SECOND
 from tests.fuzz.mutate import corpus, mutate
 from tests.packets import fragments, ping, tcp, udp
 from tests.twins.core import Core, parsed_of
-from tests.unit.test_vectors import build_director
 from tests.vectors.case import NETS, V4, V6, Case, Net
+from tests.vectors.directors import build_director
 from tests.vectors.rows import all_cases
 
 MUTATED = 200_000

@@ -13,8 +13,8 @@ from fullnat.core.reason import Reason
 from fullnat.core.service import Persistence, VirtualService
 from fullnat.core.timeouts import PROFILES, SECOND
 from tests.packets import tcp, udp
-from tests.unit.test_vectors import build_director
 from tests.vectors.case import NETS, Given, Net
+from tests.vectors.directors import build_director
 
 
 @pytest.fixture(params=NETS, ids=lambda net: f"v{net.family}")

@@ -10,8 +10,8 @@ from fullnat.core.packet import parse
 from fullnat.core.reason import Reason
 from fullnat.core.timeouts import SECOND
 from tests.packets import fragments, identification, udp
-from tests.unit.test_vectors import build_director
 from tests.vectors.case import NETS, Given, Net
+from tests.vectors.directors import build_director
 
 
 def _pieces(net: Net, ident: int, client: str = "", size: int = 1000) -> list[bytes]:

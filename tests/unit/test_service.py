@@ -135,6 +135,58 @@ class TestThresholds:
         assert listener.heard == [("flows", 0)] * 2 + [("server", 0)] + [("flows", 0)] * 2
 
 
+class TestNewThresholds:
+    @pytest.mark.parametrize(
+        ("old", "flows", "new", "overloaded"),
+        [
+            # upper, lower
+            ((0, 0), 4, (5, 4), False),
+            ((0, 0), 4, (4, 3), True),  # set where there was none
+            ((8, 6), 4, (4, 3), True),  # lowered to what it holds
+            ((8, 6), 4, (5, 3), False),  # between lower and upper on the way up
+            ((4, 3), 4, (5, 3), False),  # raised: over, though not below lower
+            ((4, 3), 4, (0, 0), False),  # taken away
+            ((2, 2), 4, (3, 3), True),  # raised, and reached as well
+            ((4, 3), 4, (4, 5), False),  # same upper: below the new lower
+            ((4, 2), 4, (4, 3), True),
+            ((4, 4), 4, (3, 1), True),
+            ((4, 4), 4, (4, 0), True),
+        ],
+    )
+    def test_the_flows_it_has_count_against_the_new_limits(
+        self, listener: Listener, old: tuple[int, int], flows: int, new: tuple[int, int], overloaded: bool
+    ) -> None:
+        server = server_of(3, *old)
+        service = serve(listener, server)
+        open_flows(service, server, flows)
+        was_overloaded = server.overloaded
+        listener.heard.clear()
+        service.set_thresholds(server, *new)
+        assert (server.upper, server.lower, server.overloaded) == (*new, overloaded)
+        assert listener.heard == [("server", 0)] * (overloaded != was_overloaded)
+
+    def test_an_overload_lasts_until_below_lower_when_the_upper_limit_is_not_raised(
+        self, listener: Listener
+    ) -> None:
+        server = server_of(upper=8, lower=4)
+        service = serve(listener, server)
+        open_flows(service, server, 8)
+        for _ in range(3):
+            service.flow_ended(server, was_active=False)
+        service.set_thresholds(server, 7, 4)  # 5 flows: not reached, and not below lower either
+        assert server.overloaded
+        service.set_thresholds(server, 7, 6)
+        assert not server.overloaded
+        service.set_thresholds(server, 5, 4)
+        assert server.overloaded
+
+    def test_no_flow_overloads_nothing(self, listener: Listener) -> None:
+        server = server_of(upper=1)
+        service = serve(listener, server)
+        service.set_thresholds(server, 1, 0)
+        assert not server.overloaded
+
+
 class TestWeights:
     @pytest.mark.parametrize(("admin", "health"), list(product(Admin, Health)))
     def test_only_an_enabled_server_that_is_not_down_has_its_weight(

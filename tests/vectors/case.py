@@ -6,13 +6,14 @@ must end in, and the exact bytes that must come out: `out` for FORWARD, `reply` 
 runner also checks that the counters moved by exactly these reasons and no others.
 
 The local port pool has one port for each server, 5000, so that expectations can be written down.
-An engine runs the rows through whatever turns bytes into a decision; see tests/unit/test_vectors.py.
+An engine runs the rows through whatever turns bytes into a decision: tests/vectors/directors.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fullnat.core.pressure import UNLIMITED
 from fullnat.core.reason import Reason
 from fullnat.core.timeouts import SECOND
 
@@ -84,6 +85,7 @@ class Given:
     one_packet: bool = False
     answers_ping: bool = False
     scheduler_fails: bool = False
+    openings: int = UNLIMITED  # new flows admitted in all
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,56 @@ static inline uint16_t fn_checksum_fold(uint64_t total)
 	return (uint16_t)((total & 0xFFFF) + (total >> 16));
 }
 
-/* Return the one's complement sum of the 16-bit words at *data* (zero-padded to even). */
+/* Return the *size* bytes at *at*, at most eight, as a number in the order of this machine. */
+static inline uint64_t fn_checksum_load(const uint8_t *at, uint32_t size)
+{
+	uint64_t word = 0;
+
+	fn_bytes_copy((uint8_t *)&word, at, size);
+	return word;
+}
+
+/* Return the sum of two numbers with the carry added back in. */
+static inline uint64_t fn_checksum_add(uint64_t one, uint64_t other)
+{
+	one += other;
+	return one + (one < other);
+}
+
+/*
+ * Return the one's complement sum of the 16-bit words at *data* (zero-padded to even).
+ *
+ * It does not matter in which byte order words are added, as long as the sum is read in the same
+ * (RFC 1071, section 2.B), nor in which pieces.  Four sums at a time: an addition waits for the
+ * carry of the one before it.
+ */
 static inline uint16_t fn_checksum_ones_sum(const uint8_t *data, uint32_t size)
 {
-	uint64_t total = 0;   /* of words of 32 bits: modulo 0xffff their halves weigh the same */
+	uint64_t total = 0, second = 0, third = 0, fourth = 0;
 	uint32_t at = 0;
+	uint16_t sum;
 
-	for (; size - at >= 4; at += 4)
-		total += fn_bytes_load32(data + at);
-	if (size - at >= 2) {
-		total += fn_bytes_load16(data + at);
+	for (; size - at >= 32; at += 32) {
+		total = fn_checksum_add(total, fn_checksum_load(data + at, 8));
+		second = fn_checksum_add(second, fn_checksum_load(data + at + 8, 8));
+		third = fn_checksum_add(third, fn_checksum_load(data + at + 16, 8));
+		fourth = fn_checksum_add(fourth, fn_checksum_load(data + at + 24, 8));
+	}
+	total = fn_checksum_add(fn_checksum_add(total, second), fn_checksum_add(third, fourth));
+	for (; size - at >= 8; at += 8)
+		total = fn_checksum_add(total, fn_checksum_load(data + at, 8));
+	if (size & 4) {
+		total = fn_checksum_add(total, fn_checksum_load(data + at, 4));
+		at += 4;
+	}
+	if (size & 2) {
+		total = fn_checksum_add(total, fn_checksum_load(data + at, 2));
 		at += 2;
 	}
-	if (at < size)
-		total += (uint64_t)data[at] << 8;
-	return fn_checksum_fold(total);
+	if (size & 1)
+		total = fn_checksum_add(total, fn_checksum_load(data + at, 1));
+	sum = fn_checksum_fold(total);
+	return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap16(sum) : sum;
 }
 
 /*

@@ -42,6 +42,7 @@ enum fn_reason {
 	FN_REASON_SOURCE_ROUTED,        /* source-routed */
 	FN_REASON_MARTIAN_SOURCE,       /* from an address nobody can be answered at */
 	FN_REASON_STRAY_RESET,          /* RST to a service, in no known flow */
+	FN_REASON_OVERLOADED,           /* would open a flow while the engine cannot keep up */
 	FN_REASON_SCHEDULER_FAILED,     /* the scheduler raised an exception or returned a wrong server */
 	FN_REASON_FRAGMENT_TINY,        /* first fragment too short for its transport header, or one that overlaps it */
 	FN_REASON_FRAGMENT_LIMIT,       /* too many fragments held or datagrams tracked */
@@ -75,6 +76,7 @@ static const uint8_t fn_reason_verdict[FN_REASONS] = {
 	[FN_REASON_SOURCE_ROUTED] = FN_VERDICT_DROP,
 	[FN_REASON_MARTIAN_SOURCE] = FN_VERDICT_DROP,
 	[FN_REASON_STRAY_RESET] = FN_VERDICT_DROP,
+	[FN_REASON_OVERLOADED] = FN_VERDICT_DROP,
 	[FN_REASON_SCHEDULER_FAILED] = FN_VERDICT_DROP,
 	[FN_REASON_FRAGMENT_TINY] = FN_VERDICT_DROP,
 	[FN_REASON_FRAGMENT_LIMIT] = FN_VERDICT_DROP,

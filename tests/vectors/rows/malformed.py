@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fullnat.core.reason import Reason
 from tests.packets import tcp, udp
 from tests.vectors.case import Case, Given, Net, Step
-from tests.vectors.rows.steps import patched
+from tests.vectors.rows.steps import asked, established, patched
 
 
 def rows(net: Net) -> list[Case]:
@@ -54,6 +56,26 @@ def rows(net: Net) -> list[Case]:
             "a SYN from an address that cannot be answered is dropped",
             Given(net),
             [Step(tcp(net.to_vip(client=address), "S"), Reason.MARTIAN_SOURCE) for address in _martians(net)],
+        ),
+        Case(
+            "in overload new flows are dropped, neither reset nor refused, and known ones go on",
+            Given(net, openings=1),
+            [
+                *established(net),
+                Step(tcp(net.to_vip(4001), "S"), Reason.OVERLOADED),
+                Step(udp(net.to_vip(vport=53)), Reason.OVERLOADED),
+                Step(tcp(net.to_vip(), "R"), Reason.FLOW_INBOUND, out=tcp(net.to_server(), "R")),
+                Step(tcp(net.to_vip(), "S"), Reason.OVERLOADED),
+            ],
+        ),
+        Case(
+            "in overload one-packet scheduling goes on with the servers it has",
+            Given(net, openings=1, one_packet=True, servers=2),
+            [
+                asked(net),
+                Step(udp(net.to_vip(vport=53), b"again"), Reason.OVERLOADED),
+                replace(asked(net), reason=Reason.FLOW_INBOUND),
+            ],
         ),
         Case(
             "a scheduler that fails costs the packet, not the daemon",
