@@ -62,7 +62,9 @@ _config_option = click.option(
 @main.command()
 @_config_option
 @click.option(
-    "--datapath", type=click.Choice(["auto", "python"]), help="Use this engine, whatever the config says."
+    "--datapath",
+    type=click.Choice(["auto", "native", "python"]),
+    help="Use this engine, whatever the config says.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the rules and sysctls that would be set, and set none.")
 def run(path: Path, datapath: str | None, dry_run: bool) -> None:
@@ -74,11 +76,12 @@ def run(path: Path, datapath: str | None, dry_run: bool) -> None:
     from fullnat.datapath.base import DatapathError
     from fullnat.host.errors import HostError, MissingPrivilegeError
 
+    datapath = datapath or config.engine.datapath
     try:
         if dry_run:
-            click.echo(daemon.describe(config))
+            click.echo(daemon.describe(config, datapath))
         else:
-            daemon.serve(config, datapath or config.engine.datapath)
+            daemon.serve(config, datapath)
     except MissingPrivilegeError as error:
         _fail(error, NOT_PERMITTED)
     except (DatapathError, HostError) as error:
@@ -150,6 +153,33 @@ def status(instance: str, as_json: bool) -> None:
     for key, value in answer.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{key.replace('_', ' ')}: {shown}")
+
+
+@main.command()
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, readable=False),
+    help="Look at what this TOML file needs; without it, at every device.",
+)
+@_json_option
+def doctor(path: Path | None, as_json: bool) -> None:
+    """Say what this host would lose or break, and the remedy: exit 0 nothing, 1 something."""
+    config = None if path is None else _load(path)
+    from fullnat.control.doctor import examine, has_problem
+    from fullnat.host.errors import HostError
+
+    try:
+        findings = examine(config)
+    except HostError as error:
+        _fail(error)
+    if as_json:
+        click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        click.echo("\n".join(map(str, findings)))
+    if has_problem(findings):
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

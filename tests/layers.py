@@ -21,11 +21,23 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED: dict[str, tuple[str, ...]] = {
     "fullnat": (),
     "fullnat.core": ("fullnat.core.",),
-    "fullnat.datapath": ("fullnat.core.", "fullnat.datapath.base"),
+    "fullnat.datapath": ("fullnat.core.", "fullnat.datapath.base", "fullnat.datapath.queue_table"),
+    "fullnat.datapath.native": (
+        "fullnat.core.",
+        "fullnat.datapath.base",
+        "fullnat.datapath.queue_table",
+        "fullnat._native",
+    ),
     "fullnat.host": ("fullnat.core.", "fullnat.host."),
     "fullnat.control": ("fullnat.core.", "fullnat.datapath.base", "fullnat.control.", "fullnat"),
     "fullnat.control.paths": ("fullnat.host.state",),
-    "fullnat.control.build": ("fullnat.core.", "fullnat.control.config", "fullnat.host.plan"),
+    "fullnat.control.build": (
+        "fullnat.core.",
+        "fullnat.datapath.base",
+        "fullnat.control.config",
+        "fullnat.host.plan",
+    ),
+    "fullnat.control.doctor": ("fullnat.core.", "fullnat.control.", "fullnat.host."),
     "fullnat.control.daemon": (
         "fullnat.core.",
         "fullnat.datapath.",
@@ -61,10 +73,9 @@ def imports_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                yield (
-                    node.lineno,
-                    name if (ROOT / name.replace(".", "/")).with_suffix(".py").exists() else node.module,
-                )
+                path = ROOT / name.replace(".", "/")
+                is_module = any(path.with_suffix(suffix).exists() for suffix in (".py", ".pyi"))
+                yield node.lineno, name if is_module else node.module
 
 
 def is_allowed(module: str, imported: str) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 from aiohttp import web
 
 from fullnat.control import snapshot
-from fullnat.core.director import Director
 from fullnat.datapath.base import Datapath
 
 FLOWS_SHOWN = 1000  # unless the request says how many
@@ -26,14 +25,12 @@ class ControlSocket:
     def __init__(
         self,
         path: Path,
-        director: Director,
         engine: Datapath,
         status: Callable[[], dict[str, Any]],
         clock: Callable[[], int],
     ) -> None:
         """Serve on *path*; *status* returns what only the daemon knows."""
         self._path = path
-        self._director = director
         self._engine = engine
         self._status = status
         self._clock = clock
@@ -59,22 +56,23 @@ class ControlSocket:
         self._path.unlink(missing_ok=True)
 
     async def _get(self, request: web.Request) -> web.Response:
-        director, now = self._director, self._clock()
+        engine, now = self._engine, self._clock()
         what = request.match_info["what"]
         if what == "flows":
             limit = request.query.get("limit", str(FLOWS_SHOWN))
             if not limit.isdigit():
                 return web.json_response({"error": f"limit is a number, not {limit!r}"}, status=400)
-            return web.json_response(snapshot.flows(director, now, int(limit)))
+            return web.json_response(snapshot.flows(engine.flows(int(limit)), now))
         views: dict[str, Callable[[], Any]] = {
             "status": self._status,
-            "services": lambda: snapshot.services(director),
-            "servers": lambda: snapshot.servers(director),
-            "ports": lambda: snapshot.ports(director, now),
-            "persistence": lambda: snapshot.persistence(director, now),
-            "stats": lambda: snapshot.stats(director, self._engine.statistics()),
+            "services": lambda: snapshot.services(engine.services),
+            "servers": lambda: snapshot.servers(engine.services),
+            "ports": lambda: snapshot.ports(engine.ports(now)),
+            "persistence": lambda: snapshot.persistence(engine.templates(), now),
+            "stats": lambda: snapshot.stats(engine.statistics()),
         }
         if what not in views:
             accepted = ", ".join([*views, "flows"])
             return web.json_response({"error": f"no {what!r}; there are {accepted}"}, status=404)
+        engine.refresh()
         return web.json_response(views[what]())

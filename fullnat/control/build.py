@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a configuration to the objects that serve it: a director, and what to ask of the host."""
+"""From a configuration to what serves it: services, the setup of an engine, what to ask of the host."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from fullnat.control.config import Config, ServiceConfig
 from fullnat.core.addr import PortRange
@@ -9,9 +11,9 @@ from fullnat.core.director import Director
 from fullnat.core.flow import FlowTable
 from fullnat.core.fragment import FragmentTable
 from fullnat.core.lport import LocalPortPool
-from fullnat.core.mtu import PathMtu
 from fullnat.core.persist import PersistenceTable
 from fullnat.core.service import RealServer, VirtualService
+from fullnat.datapath.base import Setup
 from fullnat.host.plan import HostPlan
 
 # One bit of the packet mark, high where few set one: forwarded packets carry it, by which FORWARD
@@ -19,21 +21,40 @@ from fullnat.host.plan import HostPlan
 MARK = 1 << 26
 
 
-def build_director(config: Config, ports: PortRange, path_mtu: PathMtu, seed: int, now: int) -> Director:
-    """Return a director that serves *config* from *ports* of its local addresses."""
-    services = [_build_service(service, seed) for service in config.services]
-    listens = frozenset(service.listen for service in config.services)
+def build_setup(config: Config, ports: PortRange, seed: int) -> Setup:
+    """Return what *config* says of tables and addresses; *ports* are those of each local address."""
+    return Setup(
+        flow_limit=config.limits.flows,
+        persistence_limit=config.limits.persistence,
+        fragment_limit=config.limits.fragments,
+        addresses=config.snat.addresses,
+        ports=ports,
+        rest=config.snat.rest,
+        # Steering hands us the pings only of those that no interface has.
+        answers_ping=tuple(dict.fromkeys(service.listen.address for service in config.services)),
+        seed=seed,
+    )
+
+
+def build_director(setup: Setup, services: Iterable[VirtualService], now: int) -> Director:
+    """Return the director in Python that serves *services*."""
+    services = list(services)
     return Director(
         services,
-        FlowTable(config.limits.flows, now),
-        LocalPortPool(config.snat.addresses, ports, config.snat.rest, seed, listens),
-        PersistenceTable(config.limits.persistence),
-        FragmentTable(config.limits.fragments),
-        seed=seed,
-        path_mtu=path_mtu,
-        # Steering hands us the pings only of those that no interface has.
-        answers_ping=[service.listen.address for service in config.services],
+        FlowTable(setup.flow_limit, now),
+        LocalPortPool(
+            setup.addresses, setup.ports, setup.rest, setup.seed, (service.listen for service in services)
+        ),
+        PersistenceTable(setup.persistence_limit),
+        FragmentTable(setup.fragment_limit),
+        seed=setup.seed,
+        answers_ping=setup.answers_ping,
     )
+
+
+def build_services(config: Config, seed: int) -> list[VirtualService]:
+    """Return the services of *config*, with all their servers and no flows."""
+    return [_build_service(service, seed) for service in config.services]
 
 
 def _build_service(config: ServiceConfig, seed: int) -> VirtualService:
@@ -49,8 +70,9 @@ def _build_service(config: ServiceConfig, seed: int) -> VirtualService:
     )
 
 
-def plan_host(config: Config, ports: PortRange) -> HostPlan:
-    """Return what *config* needs of the host."""
+def plan_host(config: Config, ports: PortRange, engine: str) -> HostPlan:
+    """Return what *config* needs of the host for the engine of this name."""
+    is_native = engine == "native"
     servers = {
         (service.protocol, server.endpoint): None for service in config.services for server in service.servers
     }
@@ -63,4 +85,7 @@ def plan_host(config: Config, ports: PortRange) -> HostPlan:
         lips=config.snat.addresses,
         port_range=ports,
         add_addresses=config.engine.add_addresses,
+        tune=config.engine.tune,
+        workers=config.engine.workers if is_native else 1,
+        more_queues=1 if is_native else 0,
     )

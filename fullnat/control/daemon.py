@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fullnat run`: the one module that knows every part, and puts them together.
 
-Order.  Claim the instance, bind the queue, then change the host: no packet meets a queue that
+Order.  Claim the instance, bind the queues, then change the host: no packet meets a queue that
 nobody reads.  Back the other way: the host first, so that nothing is steered to a queue that goes.
+Which engine runs decides how many queues there are, so each that is tried claims anew.
 
 Once a second flows expire.  Every CHECK_INTERVAL the host is compared with what was set up, for
-somebody may have flushed the rules, and path MTUs are read again; both in a worker thread.
+somebody may have flushed the rules, and its routes and addresses are read again, in a worker thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,22 @@ import uvloop
 from fullnat import __version__
 from fullnat.control import summary
 from fullnat.control.api import ControlSocket
-from fullnat.control.build import MARK, build_director, plan_host
+from fullnat.control.build import MARK, build_director, build_services, build_setup, plan_host
 from fullnat.control.config import Config
 from fullnat.control.paths import socket_path
 from fullnat.core.addr import PortRange
-from fullnat.core.mtu import PathMtu
+from fullnat.datapath.base import Datapath
+from fullnat.datapath.choice import choose
+from fullnat.datapath.native import NativeDatapath, require_extension
 from fullnat.datapath.nfqueue import NfqueueDatapath
+from fullnat.host.addresses import read_local_addresses
 from fullnat.host.errors import HostError
 from fullnat.host.host import Host
+from fullnat.host.plan import HostPlan
 from fullnat.host.ports import default_port_range, read_ip_local_port_range
 from fullnat.host.rawsock import RawSender
 from fullnat.host.routes import read_route_mtus
+from fullnat.host.tuning import LoopSchedule, plan_loop
 
 CHECK_INTERVAL = 10.0  # seconds
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -45,9 +52,16 @@ def serve(config: Config, datapath: str) -> None:
     uvloop.run(_Daemon(config, datapath).run())
 
 
-def describe(config: Config) -> str:
+def describe(config: Config, datapath: str) -> str:
     """Return the rules, sysctls and addresses that serve() would set."""
-    return Host(plan_host(config, _local_ports(config))).render_text()
+    ports = _local_ports(config)
+
+    def plan(engine: str) -> HostPlan:
+        if engine == NativeDatapath.name:
+            require_extension()
+        return plan_host(config, ports, engine)
+
+    return Host(choose(datapath, plan)[0]).render_text()
 
 
 def _local_ports(config: Config) -> PortRange:
@@ -69,9 +83,8 @@ class _Daemon:
     def __init__(self, config: Config, datapath: str) -> None:
         self._began = time.monotonic() - _process_age()
         self._config = config
-        self._chosen_by = "chosen" if datapath != "auto" else "auto: the one engine of this version"
+        self._datapath = datapath
         self._ports = _local_ports(config)
-        self._host = Host(plan_host(config, self._ports))
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._stopping = asyncio.Event()
 
@@ -80,29 +93,22 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stopping.set)
-        self._host.claim()
         try:
             await self._serve(loop)
         finally:
-            self._host.restore()
             self._worker.shutdown()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        config = self._config
-        seed = int.from_bytes(os.urandom(8), "big")
-        now = time.monotonic_ns()
-        self._director = build_director(config, self._ports, PathMtu(), seed, now)
-        sender = RawSender(MARK)
-        self._engine = NfqueueDatapath(
-            self._director, sender, queue=config.engine.queue, mark=MARK, clock=time.monotonic_ns
-        )
+        self._engine, why = choose(self._datapath, lambda engine: self._start_engine(engine, loop))
+        workers = self._host.plan.workers
+        self._why = f"{why}; {workers} worker{'s' if workers > 1 else ''}"
         control = ControlSocket(
-            socket_path(config.instance), self._director, self._engine, self._status, time.monotonic_ns
+            socket_path(self._config.instance), self._engine, self._status, time.monotonic_ns
         )
         try:
-            self._engine.start(loop)
+            self._engine.set_local_addresses(read_local_addresses())
             self._host.set_up()
-            self._director.path_mtu = PathMtu(read_route_mtus())
+            self._engine.set_path_mtu(read_route_mtus())
             await control.start()
             print(self._ready_line(), flush=True)
             await self._tend(loop)
@@ -110,18 +116,57 @@ class _Daemon:
             await control.stop()
             self._host.restore()
             self._engine.stop()
-            sender.close()
-        summary.show(self._director, self._engine.statistics(), self._uptime)
+            self._sender.close()
+        summary.show(self._engine, self._uptime)
+
+    def _start_engine(self, name: str, loop: asyncio.AbstractEventLoop) -> Datapath:
+        """Claim the instance and have engine *name* take packets; a failure leaves nothing behind."""
+        self._host = Host(plan_host(self._config, self._ports, name))
+        self._host.claim()
+        with ExitStack() as undo:
+            undo.callback(self._host.restore)
+            self._sender = undo.enter_context(RawSender(MARK))
+            engine = self._build_engine(name)
+            engine.start(loop)
+            undo.pop_all()
+        return engine
+
+    def _build_engine(self, name: str) -> Datapath:
+        config = self._config
+        seed = int.from_bytes(os.urandom(8), "big")
+        setup, services = build_setup(config, self._ports, seed), build_services(config, seed)
+        if name == NativeDatapath.name:
+            *queues, segmented = self._host.plan.queues
+            schedule = plan_loop(len(queues)) if config.engine.tune else LoopSchedule(0, ())
+            return NativeDatapath(
+                setup,
+                services,
+                queues=queues,
+                segmented=segmented,
+                mark=MARK,
+                sockets=self._sender.descriptors,
+                hash_key=os.urandom(16),
+                clock=time.monotonic_ns,
+                priority=schedule.priority,
+                cpus=schedule.cpus,
+            )
+        return NfqueueDatapath(
+            build_director(setup, services, time.monotonic_ns()),
+            self._sender,
+            queue=config.engine.queue,
+            mark=MARK,
+            clock=time.monotonic_ns,
+        )
 
     async def _tend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do what has to be done from time to time, until it is time to stop."""
-        progress = summary.Progress(self._director, sys.stderr)
+        progress = summary.Progress(self._engine, sys.stderr)
         next_check = loop.time() + CHECK_INTERVAL
         while not self._stopping.is_set():
             try:
                 await asyncio.wait_for(self._stopping.wait(), timeout=1.0)
             except TimeoutError:
-                self._engine.expire(time.monotonic_ns())
+                await self._engine.expire(time.monotonic_ns())
                 progress.update()
                 if loop.time() >= next_check:
                     await self._check_host(loop)
@@ -132,8 +177,9 @@ class _Daemon:
         try:
             for finding in await loop.run_in_executor(self._worker, self._host.repair):
                 print(f"repaired: {finding}", file=sys.stderr, flush=True)
-            routes = await loop.run_in_executor(self._worker, read_route_mtus)
-            self._director.path_mtu = PathMtu(routes)
+            self._engine.set_path_mtu(await loop.run_in_executor(self._worker, read_route_mtus))
+            addresses = await loop.run_in_executor(self._worker, read_local_addresses)
+            self._engine.set_local_addresses(addresses)
         except HostError as error:
             print(f"fullnat: {error}", file=sys.stderr, flush=True)
 
@@ -144,10 +190,10 @@ class _Daemon:
     def _ready_line(self) -> str:
         served = ", ".join(
             f"{service} ({service.scheduler_name}, {len(service.servers)} servers)"
-            for service in self._director.services.values()
+            for service in self._engine.services
         )
         return (
-            f"ready in {self._uptime:.2f} s: engine {self._engine.name} ({self._chosen_by}), "
+            f"ready in {self._uptime:.2f} s: engine {self._engine.name} ({self._why}), "
             f"serving {served or 'nothing'}, from {' '.join(map(str, self._config.snat.addresses))} "
             f"ports {self._ports}"
         )
@@ -159,14 +205,15 @@ class _Daemon:
             "instance": config.instance,
             "pid": os.getpid(),
             "engine": self._engine.name,
-            "why": self._chosen_by,
+            "why": self._why,
             "queue": config.engine.queue,
+            "workers": self._host.plan.workers,
             "uptime": round(self._uptime, 3),
             "config": str(Path(config.path).absolute()),
-            "services": [str(service) for service in self._director.services.values()],
+            "services": [str(service) for service in self._engine.services],
             "local_addresses": [str(address) for address in config.snat.addresses],
             "local_ports": str(self._ports),
-            "flows": len(self._director.flows),
+            "flows": self._engine.statistics().flows,
         }
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import TextIO
 
 from fullnat.control import snapshot
-from fullnat.core.director import Director
 from fullnat.core.reason import Verdict
-from fullnat.datapath.base import EngineStatistics
+from fullnat.datapath.base import Datapath
 
 _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritten
 
@@ -16,9 +15,9 @@ _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritt
 class Progress:
     """Flows and rates, once a second: one line overwritten on a terminal, a line a minute elsewhere."""
 
-    def __init__(self, director: Director, stream: TextIO) -> None:
+    def __init__(self, engine: Datapath, stream: TextIO) -> None:
         """Begin now."""
-        self._director = director
+        self._engine = engine
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._updates = 0
@@ -29,12 +28,13 @@ class Progress:
         self._updates += 1
         if not self._is_terminal and self._updates % _LINE_EVERY:
             return
+        statistics = self._engine.statistics()
         packets, connections = self._totals()
         seconds = 1 if self._is_terminal else _LINE_EVERY
         line = (
-            f"{len(self._director.flows)} flows, {(connections - self._connections) / seconds:.0f} new/s, "
+            f"{statistics.flows} flows, {(connections - self._connections) / seconds:.0f} new/s, "
             f"{(packets - self._packets) / seconds:.0f} packets/s, "
-            f"{snapshot.count_verdict(self._director, Verdict.DROP)} dropped"
+            f"{snapshot.count_verdict(statistics, Verdict.DROP)} dropped"
         )
         changed = (packets, connections) != (self._packets, self._connections)
         self._packets, self._connections = packets, connections
@@ -46,7 +46,8 @@ class Progress:
             self._stream.flush()
 
     def _totals(self) -> tuple[int, int]:
-        servers = [server for service in self._director.services.values() for server in service.servers]
+        self._engine.refresh()
+        servers = [server for service in self._engine.services for server in service.servers]
         packets = sum(server.packets_in + server.packets_out for server in servers)
         return packets, sum(server.connections for server in servers)
 
@@ -57,7 +58,7 @@ class Progress:
             self._stream.flush()
 
 
-def show(director: Director, engine: EngineStatistics, uptime: float) -> None:
+def show(engine: Datapath, uptime: float) -> None:
     """Print what was served in *uptime* seconds, on standard output."""
     # Imported here: a start need not wait 50 ms for what is only used at the end.
     from rich.console import Console
@@ -68,5 +69,6 @@ def show(director: Director, engine: EngineStatistics, uptime: float) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(f"stopped after {uptime:.1f} s; the host is as it was found", highlight=False)
-    tables.show(console, "servers", snapshot.servers(director))
-    tables.show(console, "stats", snapshot.stats(director, engine))
+    engine.refresh()
+    tables.show(console, "servers", snapshot.servers(engine.services))
+    tables.show(console, "stats", snapshot.stats(engine.statistics()))

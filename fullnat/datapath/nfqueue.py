@@ -13,7 +13,9 @@ Rules.
   3. The kernel segments GSO packets before it queues them (the GSO flag is left off), so each
      packet has its full checksums and they can be updated by difference.
   4. Forwarded packets carry the mark, by which FORWARD rules tell them from what others send.
-  5. A relayed ICMP error goes through the raw table once more, where the mark has it untracked: it
+  5. When batches stay full the kernel is asked how many packets wait, and new flows are shed before
+     it has to drop anyone's (core/pressure.py).
+  6. A relayed ICMP error goes through the raw table once more, where the mark has it untracked: it
      was not before, for the errors that concern the host itself must stay tracked.  Not in OUTPUT:
      there only an accepted packet is routed again, and that is what the relay needs.
 
@@ -28,18 +30,26 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, cast
 
 from netfilterqueue import NetfilterQueue, Packet
 
+from fullnat.core.addr import IPAddress
 from fullnat.core.director import Director
-from fullnat.core.flow import Decision, Release
+from fullnat.core.flow import Decision, Flow, Release
+from fullnat.core.lport import PortUse
+from fullnat.core.mtu import PathMtu
 from fullnat.core.packet import PacketView, parse
+from fullnat.core.pressure import Pressure
 from fullnat.core.reason import Reason, Verdict
-from fullnat.datapath.base import DatapathError, EngineStatistics, Unsupported
+from fullnat.core.service import RealServer, VirtualService
+from fullnat.datapath.base import DatapathError, FlowRecord, Route, Statistics, TemplateRecord
+from fullnat.datapath.queue_table import Drops, read_drops, read_rows, require_free
 
 BATCH = 64
+LOOK_EVERY = 16  # full batches between two looks at how many wait
 QUEUE_LENGTH = 8192  # packets the kernel keeps for us
 _SOCKET_BUFFER = 32 << 20  # bytes; each queued packet is charged with about 1 KiB more than its size
 _LARGEST_MESSAGE = 0xFFFF + 512  # an IP packet and the attributes around it
@@ -54,8 +64,6 @@ _NETLINK_NO_ENOBUFS = 5
 _SOL_NETLINK = 270
 
 _PREROUTING = 0  # NF_INET_PRE_ROUTING, linux/netfilter.h
-
-_COUNTERS = "/proc/thread-self/net/netfilter/nfnetlink_queue"
 
 
 class Sender(Protocol):
@@ -111,21 +119,14 @@ class NfqueueDatapath:
         self._reader: _BatchReader | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held: dict[int, tuple[Packet, PacketView]] = {}
+        self._pressure = Pressure(QUEUE_LENGTH)
+        self._full_batches = 0  # in a row
         self._received = 0
-        self._drops = (0, 0)  # what the kernel had counted when the queue was unbound
+        self._drops = Drops()  # what the kernel had counted when the queue was unbound
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the queue; packets are taken whenever *loop* finds it readable."""
-        if not os.path.exists(_COUNTERS):
-            raise Unsupported(
-                "NFQUEUE", "the kernel lacks it: CONFIG_NETFILTER_NETLINK_QUEUE, module nfnetlink_queue"
-            )
-        owner = _queue_owner(self._queue)
-        if owner is not None:
-            raise DatapathError(
-                f"queue {self._queue} is bound by another program (netlink port {owner}): "
-                "set another [engine] queue"
-            )
+        require_free([self._queue])
         netfilter = NetfilterQueue()
         try:
             netfilter.bind(self._queue, self._on_packet, max_len=QUEUE_LENGTH, sock_len=_SOCKET_BUFFER // 2)
@@ -143,26 +144,95 @@ class NfqueueDatapath:
             return
         self._loop.remove_reader(self._netfilter.get_fd())
         self._held.clear()
-        self._drops = _queue_drops(self._queue)
+        self._drops = read_drops([self._queue])
         self._netfilter.unbind()
         self._reader.close()
         self._netfilter = None
 
-    def expire(self, now: int) -> None:
+    async def expire(self, now: int) -> None:
         """End idle flows; drop fragments whose first never came."""
         for held in self._director.expire(now, budget=20_000):
             self._release(held)
 
-    def statistics(self) -> EngineStatistics:
-        """Return what the kernel and we counted."""
-        queue_dropped, user_dropped = self._drops if self._netfilter is None else _queue_drops(self._queue)
-        return EngineStatistics(self._received, queue_dropped, user_dropped, self._sender.errors)
+    @property
+    def services(self) -> Sequence[VirtualService]:
+        """What is served."""
+        return list(self._director.services.values())
+
+    def refresh(self) -> None:
+        """Do nothing: the director counts in these very objects."""
+
+    def flows(self, limit: int | None = None) -> Iterator[FlowRecord]:
+        """Yield the flows, at most *limit* of them."""
+        return map(_flow_record, islice(self._director.flows, limit))
+
+    def ports(self, now: int) -> Iterator[PortUse]:
+        """Yield how each local address stands towards each server that ever had a flow."""
+        return self._director.pool.usage(now)
+
+    def templates(self) -> Iterator[TemplateRecord]:
+        """Yield the persistence templates."""
+        for template in self._director.persistence:
+            yield TemplateRecord(
+                template.service, template.client, template.server, template.flows, template.deadline
+            )
+
+    def statistics(self) -> Statistics:
+        """Return what the director, the kernel and we counted."""
+        director = self._director
+        drops = self._drops if self._netfilter is None else read_drops([self._queue])
+        return Statistics(
+            reasons=director.counters,
+            flows_limit=director.flows.limit,
+            received=self._received,
+            queue_dropped=drops.queue,
+            user_dropped=drops.user,
+            send_failures=self._sender.errors,
+            replies_suppressed=director.answers.suppressed,
+            flows=len(director.flows),
+            fragments=len(director.fragments),
+            fragments_held=director.fragments.held,
+            persistence=len(director.persistence),
+            scheduler_error=director.scheduler_error,
+        )
+
+    def add_service(self, service: VirtualService) -> None:
+        """Serve *service* as well."""
+        self._director.add_service(service)
+
+    def remove_service(self, service: VirtualService) -> None:
+        """Open no more flows for *service*."""
+        self._director.remove_service(service)
+
+    def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
+        """Make *servers* those of *service*."""
+        service.set_servers(servers)
+
+    def server_changed(self, service: VirtualService, server: RealServer) -> None:
+        """Do nothing: the director reads this very object."""
+
+    def set_path_mtu(self, routes: Iterable[Route]) -> None:
+        """Clamp MSS by *routes* from now on."""
+        self._director.path_mtu = PathMtu(routes)
+
+    def set_local_addresses(self, addresses: Iterable[IPAddress]) -> None:
+        """Do nothing: every packet is complete, whatever it goes to."""
 
     def _on_readable(self) -> None:
         assert self._netfilter is not None
         assert self._reader is not None
+        self._director.admit(self._pressure.openings)
         self._reader.left = BATCH
         self._netfilter.run_socket(cast(socket.socket, self._reader))
+        self._feel_pressure(is_full=self._reader.left == 0)
+
+    def _feel_pressure(self, *, is_full: bool) -> None:
+        """Ask the kernel how many packets wait after many full batches; one that is not took all."""
+        self._full_batches = self._full_batches + 1 if is_full else 0
+        if not is_full:
+            self._pressure.note(0)
+        elif self._full_batches % LOOK_EVERY == 0:
+            self._pressure.note(sum(row.waiting for row in read_rows([self._queue])))
 
     def _on_packet(self, packet: Packet) -> None:
         self._received += 1
@@ -206,18 +276,18 @@ def _copy_whole_packets(queue: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _NLM_F_REQUEST, 0, 0) + body
 
 
-def _queue_rows() -> list[list[int]]:
-    """Return the rows of the kernel's table: queue, owner, waiting, mode, range, two drop counts, ..."""
-    try:
-        with open(_COUNTERS, encoding="ascii") as table:
-            return [[int(field) for field in line.split()] for line in table]
-    except FileNotFoundError:
-        return []
-
-
-def _queue_owner(queue: int) -> int | None:
-    return next((row[1] for row in _queue_rows() if row[0] == queue), None)
-
-
-def _queue_drops(queue: int) -> tuple[int, int]:
-    return next(((row[5], row[6]) for row in _queue_rows() if row[0] == queue), (0, 0))
+def _flow_record(flow: Flow) -> FlowRecord:
+    return FlowRecord(
+        flow.service,
+        flow.server,
+        flow.client,
+        flow.local,
+        flow.state_name,
+        flow.created,
+        flow.last_seen,
+        flow.timeout,
+        flow.inbound.packets,
+        flow.outbound.packets,
+        flow.inbound.bytes,
+        flow.outbound.bytes,
+    )

@@ -67,6 +67,11 @@ def read_interfaces() -> list[Interface]:
     return parse_interfaces(run_program(["ip", "-j", "addr", "show"]))
 
 
+def read_local_addresses() -> list[IPAddress]:
+    """Return the addresses on the interfaces of this network namespace."""
+    return [address.ip for interface in read_interfaces() for address in interface.addresses]
+
+
 def parse_interfaces(output: str) -> list[Interface]:
     """Return the interfaces in the output of `ip -j addr show`."""
     return [_parse_interface(entry) for entry in json.loads(output) if entry]

@@ -24,6 +24,8 @@ class Claims:
     ports: tuple[int, int]  # low, high
     addresses: tuple[str, ...]  # VIPs and LIPs
     families: tuple[int, ...]
+    tune: bool = False
+    queues: int = 1  # as many numbers, from *queue* on
 
     def to_json(self) -> str:
         """Return the claims as JSON."""
@@ -54,6 +56,8 @@ def make_claims(plan: HostPlan, pid: int) -> Claims:
         ports=(plan.port_range.low, plan.port_range.high),
         addresses=tuple(str(address) for address in dict.fromkeys([*plan.vips, *plan.lips])),
         families=plan.families,
+        tune=plan.tune,
+        queues=len(plan.queues),
     )
 
 
@@ -71,8 +75,9 @@ def find_conflict(mine: Claims, others: Iterable[Claims]) -> str | None:
                     return (
                         f"{holder} has ports {low}-{high} of {lip}: give one of the two another LIP or range"
                     )
-        if mine.queue == other.queue:
-            return f"queue {mine.queue} is taken by {holder}: give one of the two another number"
+        if mine.queue < other.queue + other.queues and other.queue < mine.queue + mine.queues:
+            taken = max(mine.queue, other.queue)
+            return f"queue {taken} is taken by {holder}: give one of the two another number"
         if mine.mark != other.mark:
             return f"{holder} marks packets with {other.mark:#x}: all instances of a host share one mark"
     return None

@@ -2,7 +2,7 @@
 """Host: everything fullnat changes outside itself, as one thing that is set up and put back.
 
     claim()     this process is the instance, and no other has what it claims
-    set_up()    leftovers of the dead undone; then rules, sysctls, addresses: all or nothing
+    set_up()    leftovers of the dead undone; then rules, sysctls, tuning, addresses: all or nothing
     update()    other services, servers or LIPs, without touching what stays
     verify()    what someone has changed since;  repair() makes it right again
     restore()   everything as it was found
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fullnat.host import addresses, rules, sysctl
+from fullnat.host import addresses, rules, sysctl, tuning
 from fullnat.host.claims import Claims, find_conflict, make_claims
 from fullnat.host.errors import HostError, InstanceConflictError
 from fullnat.host.journal import Change
@@ -36,6 +36,7 @@ from fullnat.host.rules import Steering
 from fullnat.host.state import DEFAULT_DIRECTORY, StateDirectory
 from fullnat.host.steering import InstalledSteering, SteeringRecord
 from fullnat.host.sysctl import IP_FORWARD, ProcSys, Setting
+from fullnat.host.tuning import Tuning
 from fullnat.host.undo import Kind, undo_changes, undo_journal
 
 
@@ -52,6 +53,7 @@ class _Needs:
         self.settings = sysctl.plan_settings(snapshot, plan.families, unrouted_vip=bool(unrouted))
         turned_on = {family for family in plan.families if snapshot.get(IP_FORWARD[family]) == "0"}
         self.steering = Steering(plan, frozenset(absent), frozenset(turned_on.union(guarded)))
+        self.tunings = tuning.read_tunings(plan) if plan.tune else []
 
 
 class Host:
@@ -126,6 +128,7 @@ class Host:
                 f"{sysctl.sysctl_name(setting.key)} is {setting.old}, not {setting.new}"
                 for setting in needs.settings
             ),
+            *(f"/sys/class/net/{one.key} is {one.old}, not {one.new}" for one in needs.tunings),
             *(f"{addition.address} is gone from {addition.interface}" for addition in needs.additions),
         ]
 
@@ -164,6 +167,7 @@ class Host:
             ("# ipset restore", rules.render_sets(rules.plan_sets(needs.steering))),
             *zip(programs, texts, strict=True),
             ("# sysctl", "".join(f"{setting}  # now {setting.old}\n" for setting in needs.settings)),
+            ("# tuning", "".join(f"{one}  # now {one.old}\n" for one in needs.tunings)),
             ("# addresses", "".join(f"ip addr add {addition}\n" for addition in needs.additions)),
         ]
         return "\n".join(f"{title}\n{text}" for title, text in sections if text)
@@ -172,9 +176,10 @@ class Host:
         return _Needs(self.plan, self._kernel, self._families_turned_on())
 
     def _apply(self, needs: _Needs) -> None:
-        """Make sysctls and addresses what *needs* says."""
+        """Make sysctls, tuning and addresses what *needs* says."""
         self._refuse_additions(needs)
         sysctl.apply_settings(needs.settings, self._kernel, self._record_setting)
+        tuning.apply_tunings(needs.tunings, self._record_tuning)
         for addition in needs.additions:
             self._record_once(Change(Kind.ADDRESS, addition.to_json()))
         addresses.apply_additions(needs.additions)
@@ -210,6 +215,9 @@ class Host:
 
     def _record_setting(self, setting: Setting) -> None:
         self._record_once(Change(Kind.SYSCTL, setting.to_json()))
+
+    def _record_tuning(self, one: Tuning) -> None:
+        self._record_once(Change(Kind.TUNING, one.to_json()))
 
     def _record_once(self, change: Change) -> None:
         """Put *change* on record unless it is: someone may undo it as often as we repair it."""

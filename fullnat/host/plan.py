@@ -13,6 +13,8 @@ from fullnat.host.errors import HostError
 # A chain is at most 28 characters long: FULLNAT-<instance>.guard; an ipset 31.
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,14}")
 
+_LAST_QUEUE = 65535
+
 
 @dataclass(frozen=True)
 class HostPlan:
@@ -22,13 +24,16 @@ class HostPlan:
     """
 
     instance: str
-    queue: int  # NFQUEUE number
+    queue: int  # NFQUEUE number, the first of as many as there are workers
     mark: int  # one bit: packets that fullnat has translated, and those it sends
     services: tuple[tuple[int, Endpoint], ...]  # protocol, VIP:vport
     servers: tuple[tuple[int, Endpoint], ...]  # protocol, RIP:rport
     lips: tuple[IPAddress, ...]
     port_range: PortRange  # of lports; disjoint from ip_local_port_range
     add_addresses: bool = True
+    tune: bool = False  # devices for overload, see tuning.py
+    workers: int = 1  # threads of the packet loop, a queue each
+    more_queues: int = 0  # behind the workers': what the engine passes from one queue to another
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):
@@ -37,6 +42,16 @@ class HostPlan:
             )
         if self.mark.bit_count() != 1 or self.mark >= 1 << 32:
             raise HostError(f"a mark is one bit of 32, not {self.mark:#x}")
+        if self.queues[-1] > _LAST_QUEUE:
+            raise HostError(
+                f"queues {self.queues[0]}-{self.queues[-1]} go beyond {_LAST_QUEUE}, the last: "
+                "set another [engine] queue"
+            )
+
+    @property
+    def queues(self) -> range:
+        """The NFQUEUE numbers it binds."""
+        return range(self.queue, self.queue + self.workers + self.more_queues)
 
     @cached_property
     def families(self) -> tuple[int, ...]:

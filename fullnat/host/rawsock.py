@@ -32,6 +32,11 @@ class RawSender:
         except OSError:
             self._v6 = None  # EAFNOSUPPORT: booted with ipv6.disable=1
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The sockets of IPv4 and IPv6, for who sends by himself; -1: there is none."""
+        return self._v4.fileno(), -1 if self._v6 is None else self._v6.fileno()
+
     def send(self, packet: bytes | bytearray | memoryview) -> bool:
         """Send *packet*, which begins with its IP header; False and one error more when it fails."""
         try:

@@ -57,13 +57,28 @@ def _devices(route: dict[str, Any]) -> list[str]:
 def find_unrouted(addresses: Iterable[IPAddress]) -> list[IPAddress]:
     """Return those of *addresses* that no route leads to."""
     wanted = list(addresses)
-    if not wanted:
+    routed = {ip_address(route["dst"]) for route in _find_routes(wanted)}
+    return [address for address in wanted if address not in routed]
+
+
+def find_devices_towards(addresses: Iterable[IPAddress]) -> set[str]:
+    """Return the devices that packets to *addresses* leave by."""
+    return {name for route in _find_routes(addresses) for name in _devices(route)}
+
+
+def find_default_devices(families: Iterable[int]) -> set[str]:
+    """Return the devices of the default routes of *families*."""
+    outputs = (run_program(["ip", "-j", f"-{family}", "route", "show", "default"]) for family in families)
+    return {name for output in outputs for route in _entries(output) for name in _devices(route)}
+
+
+def _find_routes(addresses: Iterable[IPAddress]) -> list[dict[str, Any]]:
+    """Return the route that each of *addresses* has; none for one that has none."""
+    commands = "".join(f"route get {address}\n" for address in dict.fromkeys(addresses))
+    if not commands:
         return []
     # -force: go on after an address without a route, for which nothing is printed.
-    commands = "".join(f"route get {address}\n" for address in wanted)
-    output = run_tolerant(["ip", "-j", "-force", "-batch", "-"], commands).stdout
-    routed = {ip_address(entry["dst"]) for entry in _entries(output)}
-    return [address for address in wanted if address not in routed]
+    return list(_entries(run_tolerant(["ip", "-j", "-force", "-batch", "-"], commands).stdout))
 
 
 def _entries(output: str) -> Iterator[dict[str, Any]]:

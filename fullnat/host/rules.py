@@ -38,7 +38,10 @@ network namespace share the bit, so that the guard of one lets the packets of an
 The guard.  A host that did not forward before must not become a router because a balancer was
 started on it: whoever makes it forward drops what fullnat did not forward.
 
-The queue has no bypass: a packet that no engine looks at must be lost, because the host would answer
+Several queues are one for each worker of the engine: --queue-balance sends what two addresses say to
+each other to one of them, so a flow's directions may differ in it, and packets of one stay in order.
+
+A queue has no bypass: a packet that no engine looks at must be lost, because the host would answer
 it with a reset.
 """
 
@@ -184,7 +187,7 @@ def render_rules(steering: Steering, family: int, saved: str = "") -> str:
 
 def _raw_chains(steering: Steering, family: int) -> dict[str, list[str]]:
     plan = steering.plan
-    queue = f"-j NFQUEUE --queue-num {plan.queue}"
+    queue = f"-j NFQUEUE {_queue_option(plan)}"
     rule = _RuleWriter(plan.instance)
     to_own, to_nfq, to_icmp = (f"-g {chain_name(plan.instance, part)}" for part in ("own", "nfq", "icmp"))
 
@@ -242,6 +245,12 @@ def _filter_jumps(steering: Steering, family: int) -> list[str]:
         jumps.append(f"-I FORWARD 1 {guard}")
     pass_jump = rule("", "pass", f"-j {chain_name(instance, 'pass')}")
     return jumps + [f"-I {hook} 1 {pass_jump}" for hook in _HOOKS["filter"]]
+
+
+def _queue_option(plan: HostPlan) -> str:
+    if plan.workers == 1:
+        return f"--queue-num {plan.queue}"
+    return f"--queue-balance {plan.queue}:{plan.queue + plan.workers - 1}"
 
 
 def _mark_match(plan: HostPlan, negation: str = "") -> str:

@@ -14,6 +14,7 @@ from fullnat.host.journal import Change, Journal
 from fullnat.host.state import StateDirectory
 from fullnat.host.steering import SteeringRecord, remove_steering
 from fullnat.host.sysctl import Kernel, Setting, family_of, undo_setting
+from fullnat.host.tuning import Tuning, undo_tunings
 
 
 class Kind(StrEnum):
@@ -21,6 +22,7 @@ class Kind(StrEnum):
 
     STEERING = "steering"
     SYSCTL = "sysctl"
+    TUNING = "tuning"
     ADDRESS = "address"
 
 
@@ -45,6 +47,7 @@ def undo_changes(
 ) -> None:
     """Undo *changes*, newest first; one that an heir needs goes to its journal instead."""
     additions: list[Addition] = []
+    tunings: list[Tuning] = []
     for change in changes:
         heir = next((claims for claims in heirs if _is_needed_by(claims, change)), None)
         if heir is not None:
@@ -53,8 +56,12 @@ def undo_changes(
             remove_steering(SteeringRecord.from_json(change.detail))
         elif change.kind == Kind.SYSCTL:
             undo_setting(Setting.from_json(change.detail), kernel)
+        elif change.kind == Kind.TUNING:
+            tunings.append(Tuning.from_json(change.detail))
         else:
             additions.append(Addition.from_json(change.detail))
+    if tunings:
+        undo_tunings(tunings)
     if additions:
         undo_additions(additions)
 
@@ -62,4 +69,6 @@ def undo_changes(
 def _is_needed_by(claims: Claims, change: Change) -> bool:
     if change.kind == Kind.SYSCTL:
         return family_of(change.detail["key"]) in claims.families
+    if change.kind == Kind.TUNING:
+        return claims.tune
     return change.kind == Kind.ADDRESS and change.detail["address"] in claims.addresses

@@ -54,8 +54,14 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     assert state.load(built.id) is None
 
 
+@pytest.fixture(params=["python", pytest.param("native", marks=pytest.mark.requires("native"))])
+def datapath(request: pytest.FixtureRequest) -> str:
+    """The engine that is to run; a module that any engine will do for has a fixture of its own."""
+    return str(request.param)
+
+
 @pytest.fixture
-def balancer(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Balancer]]:
+def balancer(lab: Lab, datapath: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Balancer]]:
     """Start fullnat on the director with a configuration text, ready to serve; arguments are Balancer's.
 
     One that runs still at the end is stopped.  If the last thing that happened to all of them was an
@@ -65,6 +71,7 @@ def balancer(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[...,
     started = request.node.stash.setdefault(BALANCERS, [])
 
     def start(config: str | None = None, **options: Any) -> Balancer:
+        options.setdefault("arguments", ["--datapath", datapath])
         fresh = Balancer(lab, lab.config() if config is None else config, **options)
         started.append(fresh)
         fresh.start()

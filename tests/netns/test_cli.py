@@ -30,6 +30,12 @@ VIEWS = ("services", "servers", "flows", "ports", "persistence", "stats")
 
 
 @pytest.fixture
+def datapath() -> str:
+    """Whatever runs."""
+    return "auto"
+
+
+@pytest.fixture
 def unchanged(lab: Lab) -> Iterator[HostState]:
     """Nothing that the test does may change the director."""
     before = HostState.of(lab)
@@ -322,13 +328,14 @@ def test_flows_are_shown_up_to_the_limit(lab: Lab, balancer: Callable[..., Balan
 
 
 def test_status_says_what_runs(lab: Lab, balancer: Callable[..., Balancer]) -> None:
-    running = balancer()
+    running = balancer(arguments=["--datapath", "python"])
     assert running.process is not None
     text = running.command("status").stdout
     for line in (
         "instance: main",
         f"pid: {running.process.pid}",
         "engine: python",
+        "why: chosen; 1 worker",
         "queue: 1080",
         "local ports: 1024-32767",
     ):

@@ -33,6 +33,16 @@ pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "curl")
 ONE_SERVER = {"topology": "two-arm", "servers": 1}
 REPAIR_SECONDS = 15  # the host is checked every 10
 
+BOTH_ENGINES = pytest.mark.parametrize(
+    "datapath", ["python", pytest.param("native", marks=pytest.mark.requires("native"))]
+)
+
+
+@pytest.fixture
+def datapath() -> str:
+    """What most of this is about does not depend on the engine."""
+    return "auto"
+
 
 def state_of(lab: Lab) -> HostState:
     """The director as it is; without the random seed of each ipset, which no two starts share."""
@@ -53,7 +63,7 @@ def assert_serves(lab: Lab, config_vips: tuple[str, ...] | None = None) -> None:
         assert ask(lab, "client", vip).client in (*lab.lips4, *lab.lips6)
 
 
-def other(lab: Lab, *, name: str = "other", queue: int = 1081, lip: int = 1, vip: int = 1) -> str:
+def other(lab: Lab, *, name: str = "other", queue: int = 1090, lip: int = 1, vip: int = 1) -> str:
     """A configuration for a second instance; by default nothing of it meets the first's."""
     text = lab.config(lips=1, instance=name)
     for addresses, number in ((lab.lips4, lip), (lab.lips6, lip)):
@@ -64,13 +74,14 @@ def other(lab: Lab, *, name: str = "other", queue: int = 1081, lip: int = 1, vip
 
 
 @pytest.fixture
-def make(lab: Lab) -> Iterator[Callable[..., Balancer]]:
+def make(lab: Lab, datapath: str) -> Iterator[Callable[..., Balancer]]:
     """Describe balancers that the test starts, kills and stops itself; the host must end as it began."""
     before = state_of(lab)
     made: list[Balancer] = []
 
     def describe(config: str | None = None, name: str = "fullnat") -> Balancer:
-        made.append(Balancer(lab, lab.config() if config is None else config, name=name))
+        config = lab.config() if config is None else config
+        made.append(Balancer(lab, config, name=name, arguments=["--datapath", datapath]))
         return made[-1]
 
     yield describe
@@ -84,7 +95,10 @@ def make(lab: Lab) -> Iterator[Callable[..., Balancer]]:
 # Start and stop.
 
 
-def test_ready_within_a_second_and_says_with_what(lab: Lab, make: Callable[..., Balancer]) -> None:
+@BOTH_ENGINES
+def test_ready_within_a_second_and_says_with_what(
+    lab: Lab, make: Callable[..., Balancer], datapath: str
+) -> None:
     balancer = make()
     seconds = []
     for _ in range(5):  # the machine may be busy with something else
@@ -92,8 +106,7 @@ def test_ready_within_a_second_and_says_with_what(lab: Lab, make: Callable[..., 
         assert balancer.stop() == 0
     assert min(seconds) < 1.0
     line = next(line for line in balancer.log.splitlines() if line.startswith("ready"))
-    assert "engine python" in line
-    assert "auto" in line
+    assert f"engine {datapath} (chosen; 1 worker)" in line
     for vip in (lab.vips4[0], lab.vips6[0]):
         assert f"tcp://{url_host(vip)}:80 (rr, 3 servers)" in line
     for lip in (*lab.lips4, *lab.lips6):
@@ -101,6 +114,7 @@ def test_ready_within_a_second_and_says_with_what(lab: Lab, make: Callable[..., 
     assert "ports 1024-32767" in line
 
 
+@BOTH_ENGINES
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"]
 )
@@ -141,7 +155,8 @@ def test_an_impatient_ctrl_c_does_not_keep_it_from_cleaning_up(
 
 
 def test_on_a_terminal_one_line_follows_the_work(lab: Lab, make: Callable[..., Balancer]) -> None:
-    argv = [*program(), "run", "-c", str(make().path)]
+    balancer = make()
+    argv = [*program(), "run", "-c", str(balancer.path), *balancer.arguments]
     ours, theirs = os.openpty()
     child = lab.popen("director", argv, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -166,7 +181,7 @@ def test_on_a_terminal_one_line_follows_the_work(lab: Lab, make: Callable[..., B
 
 def starting(lab: Lab, balancer: Balancer) -> subprocess.Popen[str]:
     """Start it without waiting."""
-    argv = [*program(), "run", "-c", str(balancer.path)]
+    argv = [*program(), "run", "-c", str(balancer.path), *balancer.arguments]
     child: subprocess.Popen[str] = lab.popen(
         "director", argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -211,6 +226,7 @@ def transfer(lab: Lab, vip: str) -> subprocess.Popen[bytes]:
     return curl
 
 
+@BOTH_ENGINES
 @pytest.mark.parametrize("family", [4, 6])
 def test_killed_in_the_middle_of_a_transfer_and_restarted(
     lab: Lab, make: Callable[..., Balancer], family: int
@@ -245,6 +261,7 @@ def test_killed_twice_in_a_row(lab: Lab, make: Callable[..., Balancer]) -> None:
     assert changed(before, lab) == []
 
 
+@BOTH_ENGINES
 def test_killed_while_it_starts_and_started_again(lab: Lab, make: Callable[..., Balancer]) -> None:
     before = state_of(lab)
     balancer = make()
@@ -335,6 +352,7 @@ def test_an_instance_that_collides_with_another_is_refused(
     refused(lab, other(lab, **options), *needles)  # type: ignore[arg-type]
 
 
+@BOTH_ENGINES
 def test_a_queue_of_another_program_is_refused(lab: Lab, make: Callable[..., Balancer]) -> None:
     balancer = make()
     before = state_of(lab)
@@ -342,7 +360,7 @@ def test_a_queue_of_another_program_is_refused(lab: Lab, make: Callable[..., Bal
         stranger = NetfilterQueue()
         stranger.bind(1080, lambda packet: packet.drop())
     try:
-        done = balancer.command("run", "-c", str(balancer.path), check=False)
+        done = balancer.command("run", "-c", str(balancer.path), *balancer.arguments, check=False)
     finally:
         stranger.unbind()
     assert done.returncode == 1
@@ -352,6 +370,7 @@ def test_a_queue_of_another_program_is_refused(lab: Lab, make: Callable[..., Bal
     assert changed(before, lab) == []
 
 
+@BOTH_ENGINES
 @pytest.mark.parametrize("last", ["stop", "kill"])
 def test_two_instances_side_by_side_and_the_first_goes(
     lab: Lab, make: Callable[..., Balancer], last: str

@@ -99,11 +99,12 @@ MISTAKES = {
     "one bracket for a service": (HEAD + "[service]\nlisten = 'tcp://203.0.113.10:80'\n", "4: service: found a table, accepted: [[service]] tables"),
     "number for a service": ("service = [3]\n" + HEAD, "1: service[1]: found 3, accepted: [[service]] tables"),
     # [engine]
-    "datapath misspelt": (HEAD + '[engine]\ndatapath = "ebfp"\n', '5: engine.datapath: found "ebfp", accepted: "auto" or "python"'),
-    "datapath ebpf": (HEAD + '[engine]\ndatapath = "ebpf"\n', '5: engine.datapath: found "ebpf", which is not part of this version; use "auto" or "python"'),
-    "datapath native": (HEAD + '[engine]\ndatapath = "native"\n', '5: engine.datapath: found "native", which is not part of this version; use "auto" or "python"'),
-    "tune": (HEAD + "[engine]\ntune = true\n", "5: engine.tune: found true, which is not part of this version; use false"),
-    "tune as number": (HEAD + "[engine]\ntune = 0\n", "5: engine.tune: found 0, accepted: false"),
+    "datapath misspelt": (HEAD + '[engine]\ndatapath = "ebfp"\n', '5: engine.datapath: found "ebfp", accepted: "auto", "native" or "python"'),
+    "datapath ebpf": (HEAD + '[engine]\ndatapath = "ebpf"\n', '5: engine.datapath: found "ebpf", which is not part of this version; use "auto", "native" or "python"'),
+    "tune as number": (HEAD + "[engine]\ntune = 0\n", "5: engine.tune: found 0, accepted: true or false"),
+    "no workers": (HEAD + "[engine]\nworkers = 0\n", "5: engine.workers: found 0, accepted: 1-64"),
+    "workers of engine python": (HEAD + '[engine]\nworkers = 2\ndatapath = "python"\n', '5: engine.workers: found 2, accepted: 1 with datapath "python"'),
+    "workers beyond the last queue": (HEAD + "[engine]\nqueue = 65530\nworkers = 6\n", "5: engine.queue: found 65530, accepted: 0-65529, for 7 queues are needed from it on"),
     "fallback ipvs": (HEAD + '[engine]\nfallback = "ipvs"\n', '5: engine.fallback: found "ipvs", which is not part of this version; use "auto" or "none"'),
     "fallback iptables": (HEAD + '[engine]\nfallback = "iptables"\n', '5: engine.fallback: found "iptables", which is not part of this version; use "auto" or "none"'),
     "queue too large": (HEAD + "[engine]\nqueue = 65536\n", "5: engine.queue: found 65536, accepted: 0-65535"),
@@ -267,7 +268,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_in_its_order(load: Any) -> None
     assert lines(load, ALL_AT_ONCE) == [
         "c.toml:1: version: missing, accepted: 1",
         'c.toml:1: instence: unknown key; did you mean "instance"?',
-        'c.toml:3: engine.datapath: found "ebpf", which is not part of this version; use "auto" or "python"',
+        'c.toml:3: engine.datapath: found "ebpf", which is not part of this version; use "auto", "native" or "python"',
         f'c.toml:5: snat.addresses[2]: found "nonsense", accepted: {LIP}',
         "c.toml:7: warning: timeouts.udp: found 60, RFC 4787 REQ-5 demands at least 120 s",
         'c.toml:11: service[1].scheduler: found "broken.py:Class", cannot read broken.py: No such file or directory',
@@ -352,7 +353,7 @@ def test_defaults_are_those_of_the_reference(load: Any) -> None:
     config = load(HEAD + WEB)
     assert config.instance == "main"
     assert (config.engine.datapath, config.engine.tune, config.engine.fallback) == ("auto", False, "auto")
-    assert (config.engine.queue, config.engine.add_addresses) == (1080, True)
+    assert (config.engine.queue, config.engine.workers, config.engine.add_addresses) == (1080, 1, True)
     assert config.snat.addresses == (ip_address("198.19.0.1"),)
     assert (config.snat.ports, config.snat.rest) == (None, 60 * SECOND)
     assert config.timeouts == PROFILES["lvs"]
@@ -383,7 +384,7 @@ def test_every_value_of_a_file_reaches_the_config(load: Any) -> None:
         """
 version = 1
 instance = "edge-2"
-engine = { datapath = "python", tune = false, fallback = "none", queue = 7, add_addresses = false }
+engine = { datapath = "native", workers = 64, tune = true, fallback = "none", queue = 65471, add_addresses = false }
 snat = { addresses = ["198.19.0.9", "198.19.0.1-198.19.0.2", "2001:db8::ff-2001:db8::100"], ports = "2000-2999", rest = 1.5 }
 limits = { flows = 1, persistence = 2, fragments = 3 }
 [timeouts]
@@ -400,8 +401,8 @@ server = [{ address = "[2001:db8::11]:5353", weight = 65535, upper = 8, lower = 
 """
     )
     assert config.instance == "edge-2"
-    assert (config.engine.datapath, config.engine.fallback) == ("python", "none")
-    assert (config.engine.queue, config.engine.add_addresses) == (7, False)
+    assert (config.engine.datapath, config.engine.tune, config.engine.fallback) == ("native", True, "none")
+    assert (config.engine.queue, config.engine.workers, config.engine.add_addresses) == (65471, 64, False)
     texts = ("198.19.0.9", "198.19.0.1", "198.19.0.2", "2001:db8::ff", "2001:db8::100")
     assert config.snat.addresses == tuple(map(ip_address, texts))
     assert (config.snat.ports, config.snat.rest) == (PortRange(2000, 2999), 1_500_000_000)
@@ -628,7 +629,19 @@ def test_the_schema_is_plain_json_schema_without_null() -> None:
 
 # ---- whatever the bytes ----
 
-KEYS = ["version", "instance", "engine", "datapath", "tune", "snat", "addresses", "ports", "rest", "timeouts"]
+KEYS = [
+    "version",
+    "instance",
+    "engine",
+    "datapath",
+    "workers",
+    "tune",
+    "snat",
+    "addresses",
+    "ports",
+    "rest",
+    "timeouts",
+]
 KEYS += ["profile", "udp", "limits", "flows", "service", "name", "listen", "scheduler", "scheduler_flags"]
 KEYS += [
     "persistence",

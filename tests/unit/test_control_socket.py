@@ -13,29 +13,15 @@ import pytest
 
 from fullnat.control.api import ControlSocket
 from fullnat.control.client import ControlError, ask
-from fullnat.datapath.base import EngineStatistics
-from tests.unit.test_vectors import build_director
-from tests.vectors.case import V4, Given
-
-
-class IdleEngine:
-    name = "idle"
-
-    def statistics(self) -> EngineStatistics:
-        return EngineStatistics()
+from tests.feeds import make_feed
+from tests.vectors.case import V4
 
 
 def with_socket(path: Path, question: Callable[[], Any]) -> Any:
     """Return what *question* returns while a control socket serves on *path*."""
 
     async def run() -> Any:
-        control = ControlSocket(
-            path,
-            build_director(Given(V4)),
-            IdleEngine(),
-            lambda: {"pid": 1},
-            lambda: 0,  # type: ignore[arg-type]
-        )
+        control = ControlSocket(path, make_feed("python", V4).engine, lambda: {"pid": 1}, lambda: 0)
         await control.start()
         try:
             return await asyncio.get_running_loop().run_in_executor(None, question)

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from fullnat.core.addr import TCP, UDP, PortRange, parse_endpoint
+from fullnat.host.errors import HostError
 from fullnat.host.plan import HostPlan
 from fullnat.host.rules import (
     Steering,
@@ -110,6 +111,18 @@ def test_the_sets_of_two_services() -> None:
 
 def test_the_rules_of_ipv4() -> None:
     assert without_comments(render_rules(STEERING, 4)) == RULES
+
+
+def test_workers_have_a_queue_each() -> None:
+    steering = replace(STEERING, plan=replace(PLAN, workers=3))
+    wanted = RULES.replace("--queue-num 1080", "--queue-balance 1080:1082")
+    assert without_comments(render_rules(steering, 4)) == wanted
+
+
+def test_queues_beyond_the_last_are_refused() -> None:
+    assert replace(PLAN, queue=65530, workers=5, more_queues=1).queues == range(65530, 65536)
+    with pytest.raises(HostError, match=r"queues 65530-65536 go beyond 65535.*\[engine\] queue"):
+        replace(PLAN, queue=65530, workers=6, more_queues=1)
 
 
 def test_the_rules_of_ipv6_differ_in_fragments_and_icmp() -> None:

@@ -18,7 +18,14 @@ from fullnat.control.config.model import (
     SnatConfig,
 )
 from fullnat.control.config.problems import Report
-from fullnat.control.config.schema import Document, ServerTable, ServiceTable, SnatTable, TimeoutsTable
+from fullnat.control.config.schema import (
+    Document,
+    EngineTable,
+    ServerTable,
+    ServiceTable,
+    SnatTable,
+    TimeoutsTable,
+)
 from fullnat.control.config.toml_lines import KeyPath
 from fullnat.control.config.values import MAX_LOCAL_ADDRESSES, Listen, ServerAddress
 from fullnat.control.config.wording import key_text, printable, value_text
@@ -34,11 +41,13 @@ _FLOORS = (
     ("udp", 120, "RFC 4787 REQ-5", False),
     ("udp_unreplied", 120, "RFC 4787 REQ-5", True),
 )
+_LAST_QUEUE = 65535
 _WELL_KNOWN_PORTS = range(1024)  # RFC 4787 REQ-5a lets UDP mappings to these be shorter
 
 
 def build_config(document: Document, report: Report) -> Config:
     """Return the Config of *document*; with errors in the report it is good for nothing."""
+    _check_engine(document.engine, report)
     addresses = _build_addresses(document.snat, report)
     timeouts = _build_timeouts(document.timeouts, PROFILES["lvs"], report, ("timeouts",))
     builder = _ServiceBuilder(document, addresses, timeouts, report)
@@ -55,6 +64,16 @@ def build_config(document: Document, report: Report) -> Config:
         services=tuple(service for service in services if service is not None),
         warnings=(),
     )
+
+
+def _check_engine(engine: EngineTable, report: Report) -> None:
+    if engine.datapath == "python":
+        if engine.workers > 1:
+            report.refuse(("engine", "workers"), '1 with datapath "python"')
+    elif engine.queue + engine.workers > _LAST_QUEUE:
+        # Engine native has one queue more than workers: host/plan.py.
+        last = _LAST_QUEUE - engine.workers
+        report.refuse(("engine", "queue"), f"0-{last}, for {engine.workers + 1} queues are needed from it on")
 
 
 def _build_addresses(snat: SnatTable, report: Report) -> list[IPAddress]:

@@ -22,9 +22,10 @@ class EngineConfig:
     """Which engine, and what it may do to the host."""
 
     datapath: str
+    workers: int  # threads of the packet loop; engine python has one whatever this says
     tune: bool
     fallback: str
-    queue: int  # NFQUEUE number
+    queue: int  # NFQUEUE number; engine native: the first of workers + 1
     add_addresses: bool
 
 

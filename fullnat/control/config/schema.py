@@ -19,8 +19,6 @@ from fullnat.control.config.supported import (
     FALLBACKS,
     LATER_DATAPATHS,
     LATER_FALLBACKS,
-    LATER_TUNE,
-    TUNE,
 )
 from fullnat.control.config.value_type import Words, integer, one_of, string
 from fullnat.control.config.values import (
@@ -53,11 +51,16 @@ class EngineTable(Table):
     """Which engine moves the packets."""
 
     datapath: Annotated[str, one_of(DATAPATHS, LATER_DATAPATHS)] = Field("auto", description="the engine")
-    tune: Annotated[bool, one_of(TUNE, LATER_TUNE)] = Field(False, description="tune the host while running")
+    workers: Annotated[int, integer(1, 64)] = Field(
+        1, description="threads of the packet loop, each with a queue of its own; engine native"
+    )
+    tune: FlagValue = Field(False, description="set up the host for overload while running")
     fallback: Annotated[str, one_of(FALLBACKS, LATER_FALLBACKS)] = Field(
         "auto", description="who serves new connections while the engine is gone"
     )
-    queue: Annotated[int, integer(0, 65535)] = Field(1080, description="NFQUEUE number")
+    queue: Annotated[int, integer(0, 65535)] = Field(
+        1080, description="NFQUEUE number; engine native: the first of workers + 1"
+    )
     add_addresses: FlagValue = Field(
         True, description="put a VIP or LIP that no interface has on the interface whose subnet contains it"
     )

@@ -7,7 +7,6 @@ than as a mistake, and belongs to the first as soon as an engine carries it out.
 
 from __future__ import annotations
 
-DATAPATHS, LATER_DATAPATHS = ("auto", "python"), ("ebpf", "native")
+DATAPATHS, LATER_DATAPATHS = ("auto", "native", "python"), ("ebpf",)
 FALLBACKS, LATER_FALLBACKS = ("auto", "none"), ("ipvs", "iptables")
-TUNE, LATER_TUNE = (False,), (True,)
 LATER_SERVICE_TABLES = ("health",)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Try on this kernel what a start would do, where it cannot hurt.
+
+Rules are tried in a network namespace of their own, which one thread enters and which is gone with
+it; a scheduling policy on a thread that ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from fullnat.host.errors import HostError
+from fullnat.host.plan import HostPlan
+from fullnat.host.rules import Steering
+from fullnat.host.steering import InstalledSteering
+
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
+
+Result = TypeVar("Result")
+
+
+def try_steering(plan: HostPlan) -> str:
+    """Return what the kernel lacks for the rules of *plan*, empty for nothing.
+
+    PermissionError when this process may not make a network namespace.
+    """
+    return _in_thread(lambda: _try_steering(plan))
+
+
+def try_realtime(priority: int) -> str:
+    """Return why a thread of this process may not run SCHED_FIFO at *priority*, empty when it may."""
+    return _in_thread(lambda: _try_realtime(priority))
+
+
+def _try_steering(plan: HostPlan) -> str:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise PermissionError(code, os.strerror(code))
+    if not _QUEUES.exists():
+        return "the kernel lacks NFQUEUE (CONFIG_NETFILTER_NETLINK_QUEUE): modprobe nfnetlink_queue"
+    every_rule = Steering(plan, pingable=frozenset(plan.vips), guarded=frozenset(plan.families))
+    try:
+        InstalledSteering.install(every_rule, lambda record: None)
+    except HostError as error:
+        return str(error)
+    return ""
+
+
+def _try_realtime(priority: int) -> str:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as error:
+        return str(error.strerror)
+    return ""
+
+
+def _in_thread(work: Callable[[], Result]) -> Result:
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(work).result()
