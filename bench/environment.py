@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from bench.plan import CLIENT_CPU, DIRECTOR_CPU, GENERATOR_CPU, SERVER_CPU
+from bench.plan import ANY_CPU, DIRECTOR_CPU, GENERATOR_CPU
 
 _ROOT = Path(__file__).resolve().parent.parent
 _VERSION_COMMANDS = {
@@ -40,7 +40,7 @@ def describe(argv: Sequence[str]) -> dict[str, object]:
         "lab": {
             "links": "veth, MTU 1500, offloads as the kernel sets them",
             "cpus_pps": {"generator": GENERATOR_CPU, "director, by rps_cpus and taskset": DIRECTOR_CPU},
-            "cpus_tcp": {"server": SERVER_CPU, "client": CLIENT_CPU, "peer's program": DIRECTOR_CPU},
+            "cpus_tcp": ANY_CPU,
             "netdev_max_backlog": int(_read("/proc/sys/net/core/netdev_max_backlog") or 0),
         },
         "versions": versions(),

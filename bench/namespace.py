@@ -31,21 +31,21 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def command(self, argv: Sequence[str], cpu: int | None = None) -> list[str]:
-        """Return the command line that runs *argv* inside, on one CPU if one is given."""
-        pin = [] if cpu is None else ["taskset", "-c", str(cpu)]
+    def command(self, argv: Sequence[str], cpus: str = "") -> list[str]:
+        """Return the command line that runs *argv* inside, on *cpus* (a list as taskset has it) if given."""
+        pin = ["taskset", "-c", cpus] if cpus else []
         return ["ip", "netns", "exec", self.name, *pin, *argv]
 
     def run(
         self,
         argv: Sequence[str],
         *,
-        cpu: int | None = None,
+        cpus: str = "",
         stdin: str = "",
         timeout: float = _COMMAND_SECONDS,
     ) -> str:
         """Return what the command printed; BenchError when it fails."""
-        return run(self.command(argv, cpu), stdin=stdin, timeout=timeout)
+        return run(self.command(argv, cpus), stdin=stdin, timeout=timeout)
 
     def sysctl(self, key: str, value: int) -> None:
         """Set a sysctl of this namespace."""

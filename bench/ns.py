@@ -5,7 +5,7 @@
       eth0 ------------ outside  inside ------------ eth0
       CIP                      LIPs                   RIP        VIP: on no interface
 
-Which CPU does what is the figure's choice, except that a peer's program runs on DIRECTOR_CPU.
+Which CPU does what is the figure's choice.
 Neighbours are permanent: an ARP answer lost in an overload trial is not the subject.
 
 Namespaces are named fn-bench-<pid>-<role>.  Leaving the context stops every process started in
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.namespace import Daemon, Namespace, run
-from bench.plan import CLIENT_MAC, DIRECTOR_CPU, INSIDE_MAC, OUTSIDE_MAC, SERVER_MAC, Plan
+from bench.plan import ANY_CPU, CLIENT_MAC, DIRECTOR_CPU, INSIDE_MAC, OUTSIDE_MAC, SERVER_MAC, Plan
 
 _PREFIX = "fn-bench-"
 _KILL_SECONDS = 15.0
@@ -47,6 +47,7 @@ class Lab:
         self._foreign_napi_threads = frozenset(_napi_threads())
         self._directory = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
         self.directory = Path(self._directory.name)
+        self._peer_cpus = ANY_CPU
 
     def __enter__(self) -> Self:
         try:
@@ -80,10 +81,11 @@ class Lab:
         return sum(int(count) for count in re.findall(r"rx_queue_\d+_xdp_packets: (\d+)", text))
 
     def confine_director(self) -> None:
-        """Have all that the director's devices receive processed on DIRECTOR_CPU.
+        """Have all that the director's devices receive, and a peer's program, processed on DIRECTOR_CPU.
 
         Before the peer starts: one that spreads the work of its devices leaves alone what is set.
         """
+        self._peer_cpus = str(DIRECTOR_CPU)
         mask = f"{1 << DIRECTOR_CPU:x}"
         # `ip netns exec` mounts the namespace's own /sys, which is where its devices are.
         queues = "/sys/class/net/*side/queues/rx-*/rps_cpus"
@@ -98,11 +100,15 @@ class Lab:
                 devices.add(device)
         return devices
 
-    def spawn(self, namespace: Namespace, argv: Sequence[str], *, cpu: int | None = None) -> Daemon:
+    def spawn_peer(self, argv: Sequence[str]) -> Daemon:
+        """Start the program of a peer on the director; a confined director has one CPU for it."""
+        return self.spawn(self.director, argv, cpus=self._peer_cpus)
+
+    def spawn(self, namespace: Namespace, argv: Sequence[str], *, cpus: str = "") -> Daemon:
         """Start a process that the lab ends."""
         name = Path(argv[0]).name
         log = self.directory / f"{next(self._numbers)}-{name}.log"
-        daemon = Daemon(name, namespace.command(argv, cpu), log)
+        daemon = Daemon(name, namespace.command(argv, cpus), log)
         self._daemons.append(daemon)
         return daemon
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 DIRECTOR_CPU = 1
 GENERATOR_CPU = 0
-# The ends of a TCP figure, a core each.
-SERVER_CPU = 0
-CLIENT_CPU = 1
+ANY_CPU = f"{GENERATOR_CPU},{DIRECTOR_CPU}"  # as taskset has it: where the scheduler puts it
 
 UDP_PORT = 9000
 HTTP_PORT = 80

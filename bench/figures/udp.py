@@ -172,6 +172,6 @@ class Generator:
         }
         argv = [str(PKTGEN), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
         said: Mapping[str, float] = json.loads(
-            self._cell.lab.client.run(argv, cpu=GENERATOR_CPU, timeout=seconds + 60)
+            self._cell.lab.client.run(argv, cpus=str(GENERATOR_CPU), timeout=seconds + 60)
         )
         return said

@@ -16,7 +16,7 @@ class Peer(ABC):
     """One way to carry UDP_PORT, HTTP_PORT and BULK_PORT to the server, or those of its protocols.
 
     A peer configures lab.director and nothing else (plain forwarding is the exception).  A program
-    it needs is started with lab.spawn(lab.director, ..., cpu=DIRECTOR_CPU); the lab ends it.
+    it needs is started with lab.spawn_peer(...); the lab ends it.
     """
 
     name: ClassVar[str]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fullnat run` as a peer: what its engines have in common.
 
-The process shares DIRECTOR_CPU with the softirqs of the director's devices, so that a figure is
-what one core of a director does, whoever does it: kernel or program.
+Where a figure confines the director to one core, the process shares it with the softirqs of the
+director's devices: the figure is what one core of a director does, whoever does it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.namespace import Daemon
 from bench.ns import Lab
 from bench.peers.base import SERVICES, Peer
-from bench.plan import DIRECTOR_CPU, IPV4, Plan
+from bench.plan import IPV4, Plan
 
 READY_SECONDS = 15.0
 INSTANCE = "bench"
@@ -61,7 +61,7 @@ class Fullnat(Peer):
         text = configuration(self.lab.plan, self.engine_keys(), self.flows_limit)
         path.write_text(text, encoding="utf-8")
         argv = [str(_PROGRAM), "run", "-c", str(path)]
-        self._daemon = self.lab.spawn(self.lab.director, argv, cpu=DIRECTOR_CPU)
+        self._daemon = self.lab.spawn_peer(argv)
         self._daemon.wait_for_line("ready", READY_SECONDS)
         engine = self.ask("status")["engine"]
         if engine != self.datapath:

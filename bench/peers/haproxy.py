@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bench.peers.base import SERVICES, Peer
-from bench.plan import DIRECTOR_CPU, Plan
+from bench.plan import Plan
 from bench.waiting import wait_until
 
 READY_SECONDS = 5.0
@@ -41,7 +41,7 @@ class Haproxy(Peer):
         self.lab.director.ip(f"addr add {plan.vip}/{32 if plan.family == 4 else 128} dev lo")
         path = self.lab.directory / "haproxy.cfg"
         path.write_text(configuration(plan), encoding="utf-8")
-        self.lab.spawn(self.lab.director, ["haproxy", "-db", "-f", str(path)], cpu=DIRECTOR_CPU)
+        self.lab.spawn_peer(["haproxy", "-db", "-f", str(path)])
         wait_until(self._listens, READY_SECONDS, "haproxy to listen")
 
     def _listens(self) -> bool:
