@@ -296,7 +296,7 @@ def checksum_errors(lab: Lab, *roles: str) -> dict[str, int]:
 
 # The matrix.
 
-BALANCERS = ("static NAT", "python")
+BALANCERS = ("static NAT", "python", "native")
 SENDERS = (
     "checksum gso",
     "checksum",
@@ -399,18 +399,42 @@ def test_every_kind_of_traffic_arrives_intact(wire: Lab, send: Callable[[Ends], 
 # Delivered to the director itself.
 
 
-@pytest.fixture(scope="module")
-def served_here(static_nat: Path) -> Iterator[Callable[[int], Ends]]:
+@contextmanager
+def static_nat_to(built: Lab, program: Path, own: dict[int, str], lips: dict[int, str]) -> Iterator[None]:
+    balancer = StaticNat(built, program, own, lips)
+    balancer.start()
+    yield
+    counted = balancer.stop()
+    assert counted["errors"] == 0
+    assert all(counted[state] for state in ("tcp 1", "tcp 3", "udp 1", "passed on")), counted
+
+
+@contextmanager
+def native_to(built: Lab, own: dict[int, str], lips: dict[int, str]) -> Iterator[None]:
+    def end(address: str) -> str:
+        return f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}"
+
+    text = f'version = 1\n[engine]\ndatapath = "native"\n[snat]\naddresses = ["{lips[4]}", "{lips[6]}"]\n'
+    for family, address in own.items():
+        for protocol in ("tcp", "udp"):
+            text += f'[[service]]\nlisten = "{protocol}://{end(vips(built, family)[0])}"\n'
+            text += f'[[service.server]]\naddress = "{end(address)}"\n'
+    balancer = Balancer(built, text)
+    balancer.start()
+    yield
+    assert balancer.stop() == 0, balancer.log
+
+
+@pytest.fixture(scope="module", params=["static NAT", "native"])
+def served_here(static_nat: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[int], Ends]]:
     """The ends of traffic whose server is on the director."""
     with Lab("two-arm", clients=1, servers=1) as built:
         built.up()
         own = {4: built.lips4[0], 6: built.lips6[0]}
-        balancer = StaticNat(built, static_nat, own, {4: built.lips4[1], 6: built.lips6[1]})
-        balancer.start()
-        yield lambda family: Ends(built, "director", own[family], vips(built, family)[0])
-        counted = balancer.stop()
-    assert counted["errors"] == 0
-    assert all(counted[state] for state in ("tcp 1", "tcp 3", "udp 1", "passed on")), counted
+        lips = {4: built.lips4[1], 6: built.lips6[1]}
+        is_static = request.param == "static NAT"
+        with static_nat_to(built, static_nat, own, lips) if is_static else native_to(built, own, lips):
+            yield lambda family: Ends(built, "director", own[family], vips(built, family)[0])
 
 
 @EVERY_FAMILY

@@ -91,6 +91,7 @@ void fn_carrier_note(const struct fn_carrier *carrier, const struct fn_decision 
 		     struct fn_fate *fate)
 {
 	fate->reason = decision->reason;
+	fate->local = false;
 	if (decision->reason == FN_REASON_NONE || fn_reason_verdict[decision->reason] != FN_VERDICT_FORWARD)
 		return;
 	fate->translation = decision->translation;

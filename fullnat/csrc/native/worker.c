@@ -66,8 +66,7 @@ static void park(struct fn_worker *worker, int at, const struct fn_decision *dec
 
 /*
  * Whether packet *at* must be segmented before it can be rewritten (offload.h).  Where a flow leads is
- * known before it is decided, so that the packet is not counted beside its segments; one that may open
- * a flow is segmented to be on the safe side.
+ * known before its packet is decided, so that this one is not counted beside its segments.
  */
 static bool needs_segments(struct fn_worker *worker, int at)
 {
@@ -85,7 +84,7 @@ static bool needs_segments(struct fn_worker *worker, int at)
 	flow = fn_flow_table_find(director->flows, worker->hashes[at], view->protocol, view->key, view->key_size,
 				  &direction);
 	if (!flow)
-		return true;
+		return false;
 	rewrite = fn_flow_rewrite(flow, direction);
 	return fn_carrier_is_local(&worker->shared->carrier, &rewrite);
 }
@@ -109,6 +108,10 @@ static void decide(struct fn_worker *worker, int count, struct fn_errands *erran
 				   worker->hashes[at], now, &decision);
 		fn_carrier_note(&worker->shared->carrier, &decision, worker->queue.packets[at].offload,
 				&worker->fates[at]);
+		/* Of a packet that opened a flow it is known only now; this one is counted with its segments. */
+		worker->pass_on[at] = worker->fates[at].local &&
+				      fn_offload_needs_segments(&worker->views[at],
+								worker->queue.packets[at].offload, true);
 		if (decision.reason == FN_REASON_NONE || decision.held)
 			park(worker, at, &decision);
 		else if (decision.reply || decision.released_count)
