@@ -21,6 +21,8 @@ from namespace import inside
 
 TIMEOUT = 2.0  # seconds for one answer
 IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+BURST = 32 << 20  # bytes of socket buffer: thousands of datagrams at once are answered, not lost
 
 _ANSWER = re.compile(r"server: (\S+)\nclient: (\S+) port (\d+)\n")
 
@@ -139,6 +141,8 @@ class Parrots:
         parrot.bind(("::", port))
         if kind == socket.SOCK_STREAM:
             parrot.listen()
+        else:
+            parrot.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BURST)
         parrot.setblocking(False)
         self._selector.register(parrot, selectors.EVENT_READ, role)
 
