@@ -44,6 +44,7 @@ from fullnat.host.routes import read_route_mtus
 from fullnat.host.tuning import LoopSchedule, plan_loop
 
 CHECK_INTERVAL = 10.0  # seconds
+_NICENESS = 10  # of what looks after the host, which may share a core with the packets
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -85,7 +86,7 @@ class _Daemon:
         self._config = config
         self._datapath = datapath
         self._ports = _local_ports(config)
-        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._worker = ThreadPoolExecutor(max_workers=1, initializer=_give_way)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -215,6 +216,11 @@ class _Daemon:
             "local_ports": str(self._ports),
             "flows": self._engine.statistics().flows,
         }
+
+
+def _give_way() -> None:
+    """Let packets go before this thread, and the programs it runs."""
+    os.nice(_NICENESS)  # of the thread: Linux keeps one each
 
 
 def _process_age() -> float:
