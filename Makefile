@@ -12,10 +12,12 @@ Q := $(if $(V),,@)
 PACKAGES := \
   python3 python3-venv \
   gcc libc6-dev python3-dev libnetfilter-queue-dev libnfnetlink-dev \
+  clang libbpf-dev libbpf1 bpftool \
   iproute2 iptables ipset procps util-linux \
   nginx curl iputils-ping iperf3 traceroute conntrack ethtool
 #  python3 python3-venv             .venv
 #  gcc ... libnfnetlink-dev         fullnat/csrc and NetfilterQueue are compiled when they are installed
+#  clang ... libbpf-dev             fullnat/csrc/bpf is compiled; libbpf1 loads it, bpftool looks at it in tests
 #  iproute2 ... util-linux          fullnat and the lab: addresses, rules, sets, sysctls, nsenter
 #  nginx ... ethtool                the lab's servers and clients
 BENCH_PACKAGES := nftables wrk haproxy
@@ -87,7 +89,7 @@ lab: packages ## build a lab with web servers and leave it up, to try things by 
 	$(Q)$(PYTHON) netns-lab/lab.py up two-arm --servers
 
 clean: ## remove everything that make has made in this folder
-	$(Q)rm -rf .venv build dist *.egg-info $(EXTENSION) .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/bin
+	$(Q)rm -rf .venv build dist *.egg-info $(EXTENSION) fullnat/*.bpf.o .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/bin
 	$(Q)find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 packages:
@@ -106,4 +108,5 @@ $(EXTENSION): setup.py $(CSRC) | .venv/installed
 	@echo "build: compiling $@"
 	$(Q)$(BIN)/python setup.py --quiet build_ext --inplace
 	$(Q)$(BIN)/python -c 'import fullnat._native'
+	$(Q)test -e fullnat/_fastpath.bpf.o -a -e fullnat/_probe.bpf.o
 	$(Q)touch $@

@@ -178,6 +178,8 @@ class Director:
         seed: int,
         hash_key: bytes,  # 16, secret
         now: int,
+        # Maps in the order of enum fn_fastpath_map, flows they have room for, counters of servers, CPUs.
+        fastpath: tuple[Iterable[int], int, int, int] | None,
     ) -> Director: ...
     def add_service(
         self,
@@ -226,6 +228,12 @@ class Director:
     def exclude(self, endpoints: Iterable[tuple[bytes, int]], /) -> None:
         """Hand out no local port that is one of *endpoints*: address, port."""
 
+    def adopt(self, now: int) -> tuple[int, int]:
+        """Take over the flows that the fast path has: how many, and how many were ended.
+
+        Once, when services and servers are there, before anything is decided.
+        """
+
     def admit(self, openings: int, /) -> None:
         """Open at most so many flows until the next call."""
 
@@ -243,6 +251,11 @@ class Director:
 
     def counters(self) -> list[int]:
         """Return how many packets ended for each reason."""
+
+    def carried(self) -> list[int]:
+        """Return how many packets the fast path forwarded, inbound and outbound, and then how many it left
+        to the engine or the host, by enum fn_fastpath_pass.
+        """
 
     def servers(self) -> list[Server]:
         """Return what is counted for each server, also of those that left their list and have flows."""

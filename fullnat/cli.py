@@ -63,7 +63,7 @@ _config_option = click.option(
 @_config_option
 @click.option(
     "--datapath",
-    type=click.Choice(["auto", "native", "python"]),
+    type=click.Choice(["auto", "ebpf", "native", "python"]),
     help="Use this engine, whatever the config says.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the rules and sysctls that would be set, and set none.")
@@ -139,6 +139,23 @@ def show(what: str, instance: str, as_json: bool, limit: int) -> None:
     if not console.is_terminal:
         console.width = 240
     tables.show(console, what, answer)
+
+
+@main.command()
+@_instance_option
+@click.option("--keep", is_flag=True, help="Leave known flows to the kernel, for an upgrade: engine ebpf.")
+def stop(instance: str, keep: bool) -> None:
+    """End an instance, or put back what a killed one left."""
+    from fullnat.control import stop as stopping
+    from fullnat.control.client import ControlError, ControlRefusedError
+    from fullnat.host.errors import HostError, MissingPrivilegeError
+
+    try:
+        click.echo(stopping.stop(instance, keep))
+    except (ControlRefusedError, MissingPrivilegeError) as error:
+        _fail(error, NOT_PERMITTED)
+    except (ControlError, HostError) as error:
+        _fail(error)
 
 
 @main.command()

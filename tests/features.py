@@ -19,6 +19,9 @@ import pytest
 
 from fullnat.datapath.base import Unsupported
 from fullnat.datapath.native import require_extension
+from fullnat.host.errors import HostError
+from fullnat.host.fastpath import read_capabilities
+from fullnat.host.libbpf import Libbpf
 
 _NFQUEUE = """
 from netfilterqueue import NetfilterQueue
@@ -48,6 +51,14 @@ def _nfqueue() -> str:
 
 def _ipv6() -> str:
     return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
+
+
+def _ebpf() -> str:
+    try:
+        read_capabilities(Libbpf())
+    except HostError as error:
+        return str(error)
+    return _native()
 
 
 def _native() -> str:
@@ -86,6 +97,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "nfqueue": _nfqueue,
     "ipv6": _ipv6,
     "native": _native,
+    "ebpf": _ebpf,
     "gcc": _compiler,
     "asan": lambda: _compiler("-fsanitize=address,undefined"),
     **{name: _program(name) for name in _PROGRAMS},

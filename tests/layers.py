@@ -28,6 +28,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat.datapath.queue_table",
         "fullnat._native",
     ),
+    "fullnat.datapath.ebpf": ("fullnat.core.", "fullnat.datapath.base", "fullnat.datapath.native"),
+    "fullnat.host.fastpath": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host."),
     "fullnat.host": ("fullnat.core.", "fullnat.host."),
     "fullnat.control": ("fullnat.core.", "fullnat.datapath.base", "fullnat.control.", "fullnat"),
     "fullnat.control.paths": ("fullnat.host.state",),

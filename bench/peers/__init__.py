@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bench.peers.base import Peer
+from bench.peers.ebpf import Ebpf
 from bench.peers.haproxy import Haproxy
 from bench.peers.iptables import Iptables
 from bench.peers.native import Native, NativeTuned
@@ -11,5 +12,5 @@ from bench.peers.plain import Plain
 from bench.peers.python import Python
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Plain, Iptables, Haproxy, Python, Native, NativeTuned)
+    peer.name: peer for peer in (Plain, Iptables, Haproxy, Python, Native, NativeTuned, Ebpf)
 }

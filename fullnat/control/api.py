@@ -2,6 +2,7 @@
 """The control socket: HTTP and JSON on a unix socket that only its owner may open.
 
 GET /v1/status, /v1/services, /v1/servers, /v1/flows?limit=N, /v1/ports, /v1/persistence, /v1/stats.
+POST /v1/stop?keep=0|1.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ class ControlSocket:
         engine: Datapath,
         status: Callable[[], dict[str, Any]],
         clock: Callable[[], int],
+        stop: Callable[[bool], None],
     ) -> None:
-        """Serve on *path*; *status* returns what only the daemon knows."""
+        """Serve on *path*; *status* returns what only the daemon knows, *stop* ends it, and may keep flows."""
         self._path = path
         self._engine = engine
         self._status = status
         self._clock = clock
+        self._stop = stop
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen; a socket file left by a dead process is replaced."""
         application = web.Application()
         application.router.add_get("/v1/{what}", self._get)
+        application.router.add_post("/v1/stop", self._post_stop)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._runner.setup()
         self._path.unlink(missing_ok=True)
@@ -54,6 +58,16 @@ class ControlSocket:
         if self._runner is not None:
             await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
+
+    async def _post_stop(self, request: web.Request) -> web.Response:
+        keep = request.query.get("keep", "0")
+        if keep not in ("0", "1"):
+            return web.json_response({"error": f"keep is 0 or 1, not {keep!r}"}, status=400)
+        try:
+            self._stop(keep == "1")
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({"stopping": True})
 
     async def _get(self, request: web.Request) -> web.Response:
         engine, now = self._engine, self._clock()

@@ -72,7 +72,7 @@ def _build_service(config: ServiceConfig, seed: int) -> VirtualService:
 
 def plan_host(config: Config, ports: PortRange, engine: str) -> HostPlan:
     """Return what *config* needs of the host for the engine of this name."""
-    is_native = engine == "native"
+    is_native = engine in ("ebpf", "native")
     servers = {
         (service.protocol, server.endpoint): None for service in config.services for server in service.servers
     }
@@ -88,4 +88,5 @@ def plan_host(config: Config, ports: PortRange, engine: str) -> HostPlan:
         tune=config.engine.tune,
         workers=config.engine.workers if is_native else 1,
         more_queues=1 if is_native else 0,
+        has_fastpath=engine == "ebpf",
     )

@@ -17,6 +17,10 @@ class ControlError(Exception):
     """The instance cannot be asked; one line says why."""
 
 
+class AbsentError(ControlError):
+    """No instance listens there."""
+
+
 class ControlRefusedError(ControlError):
     """Only the owner of the socket may ask, and the caller is not."""
 
@@ -34,16 +38,25 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def ask(path: Path, what: str) -> Any:
     """Return the answer of the instance at socket *path* to GET /v1/*what*."""
+    return _request(path, "GET", what)
+
+
+def tell(path: Path, what: str) -> Any:
+    """Have the instance at socket *path* do *what*: POST /v1/*what*."""
+    return _request(path, "POST", what)
+
+
+def _request(path: Path, method: str, what: str) -> Any:
     connection = _UnixConnection(path)
     try:
-        connection.request("GET", f"/v1/{what}")
+        connection.request(method, f"/v1/{what}")
         response = connection.getresponse()
         body = response.read()
     except PermissionError as error:
         raise ControlRefusedError(f"{path}: permission denied; only its owner may ask") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         here = "no instance runs in this network namespace"
-        raise ControlError(f"{here}: nothing listens on {path}") from error
+        raise AbsentError(f"{here}: nothing listens on {path}") from error
     except (OSError, http.client.HTTPException) as error:
         raise ControlError(f"{path}: no instance answers there ({error})") from error
     finally:

@@ -16,8 +16,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,14 @@ from fullnat.control.build import MARK, build_director, build_services, build_se
 from fullnat.control.config import Config
 from fullnat.control.paths import socket_path
 from fullnat.core.addr import PortRange
-from fullnat.datapath.base import Datapath
+from fullnat.datapath.base import Datapath, Setup, Unsupported
 from fullnat.datapath.choice import choose
+from fullnat.datapath.ebpf import EbpfDatapath
 from fullnat.datapath.native import NativeDatapath, require_extension
 from fullnat.datapath.nfqueue import NfqueueDatapath
 from fullnat.host.addresses import read_local_addresses
 from fullnat.host.errors import HostError
+from fullnat.host.fastpath import ForeignFlowsError
 from fullnat.host.host import Host
 from fullnat.host.plan import HostPlan
 from fullnat.host.ports import default_port_range, read_ip_local_port_range
@@ -58,7 +62,7 @@ def describe(config: Config, datapath: str) -> str:
     ports = _local_ports(config)
 
     def plan(engine: str) -> HostPlan:
-        if engine == NativeDatapath.name:
+        if engine in (EbpfDatapath.name, NativeDatapath.name):
             require_extension()
         return plan_host(config, ports, engine)
 
@@ -88,6 +92,7 @@ class _Daemon:
         self._ports = _local_ports(config)
         self._worker = ThreadPoolExecutor(max_workers=1, initializer=_give_way)
         self._stopping = asyncio.Event()
+        self._keeps_flows = False
 
     async def run(self) -> None:
         """Serve until told to stop, and leave the host as it was found."""
@@ -104,7 +109,7 @@ class _Daemon:
         workers = self._host.plan.workers
         self._why = f"{why}; {workers} worker{'s' if workers > 1 else ''}"
         control = ControlSocket(
-            socket_path(self._config.instance), self._engine, self._status, time.monotonic_ns
+            socket_path(self._config.instance), self._engine, self._status, time.monotonic_ns, self._stop
         )
         try:
             self._engine.set_local_addresses(read_local_addresses())
@@ -115,17 +120,27 @@ class _Daemon:
             await self._tend(loop)
         finally:
             await control.stop()
-            self._host.restore()
+            if self._keeps_flows:
+                self._host.leave()
+            else:
+                self._host.restore()
             self._engine.stop()
             self._sender.close()
         summary.show(self._engine, self._uptime)
+
+    def _stop(self, keep: bool) -> None:
+        """End the run; with *keep* the host stays as it is.  ValueError when there is nothing to keep."""
+        if keep and self._engine.name != EbpfDatapath.name:
+            raise ValueError(f"engine {self._engine.name} forwards every packet itself: it cannot keep flows")
+        self._keeps_flows = keep
+        self._stopping.set()
 
     def _start_engine(self, name: str, loop: asyncio.AbstractEventLoop) -> Datapath:
         """Claim the instance and have engine *name* take packets; a failure leaves nothing behind."""
         self._host = Host(plan_host(self._config, self._ports, name))
         self._host.claim()
         with ExitStack() as undo:
-            undo.callback(self._host.restore)
+            undo.callback(self._host.give_up)
             self._sender = undo.enter_context(RawSender(MARK))
             engine = self._build_engine(name)
             engine.start(loop)
@@ -136,17 +151,17 @@ class _Daemon:
         config = self._config
         seed = int.from_bytes(os.urandom(8), "big")
         setup, services = build_setup(config, self._ports, seed), build_services(config, seed)
-        if name == NativeDatapath.name:
+        if name in (EbpfDatapath.name, NativeDatapath.name):
             *queues, segmented = self._host.plan.queues
             schedule = plan_loop(len(queues)) if config.engine.tune else LoopSchedule(0, ())
-            return NativeDatapath(
+            build = self._ebpf_builder(setup) if name == EbpfDatapath.name else _native_builder()
+            return build(
                 setup,
                 services,
                 queues=queues,
                 segmented=segmented,
                 mark=MARK,
                 sockets=self._sender.descriptors,
-                hash_key=os.urandom(16),
                 clock=time.monotonic_ns,
                 priority=schedule.priority,
                 cpus=schedule.cpus,
@@ -158,6 +173,16 @@ class _Daemon:
             mark=MARK,
             clock=time.monotonic_ns,
         )
+
+    def _ebpf_builder(self, setup: Setup) -> Callable[..., NativeDatapath]:
+        """Return what makes engine `ebpf`, with the program loaded; Unsupported when that cannot be."""
+        require_extension()
+        try:
+            return partial(EbpfDatapath, maps=self._host.open_fastpath(setup.flow_limit))
+        except ForeignFlowsError:
+            raise  # they are being forwarded: no other engine may give their ports away
+        except HostError as error:
+            raise Unsupported("engine ebpf", str(error)) from None
 
     async def _tend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do what has to be done from time to time, until it is time to stop."""
@@ -216,6 +241,10 @@ class _Daemon:
             "local_ports": str(self._ports),
             "flows": self._engine.statistics().flows,
         }
+
+
+def _native_builder() -> Callable[..., NativeDatapath]:
+    return partial(NativeDatapath, hash_key=os.urandom(16))
 
 
 def _give_way() -> None:

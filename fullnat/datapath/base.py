@@ -62,6 +62,17 @@ class Setup:
     seed: int
 
 
+class FlowMaps(NamedTuple):
+    """Maps of the kernel that an engine keeps flows in, beside a program that forwards them."""
+
+    descriptors: tuple[int, ...]  # in the order of enum fn_fastpath_map, csrc/native/fastpath.h
+    limit: int  # flows there is room for
+    servers: int  # counters
+    cpus: int  # values of each counter
+    hash_key: bytes
+    is_inherited: bool  # whether another process made them, and may have left flows in them
+
+
 class FlowRecord(NamedTuple):
     """One flow, as it stood when it was read."""
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fullnat.datapath.base import DatapathError
 
-FASTEST, EVERYWHERE = "native", "python"
+ENGINES = ("ebpf", "native", "python")  # fastest first; the last runs everywhere
 PURE = "FULLNAT_PURE"  # =1 in the environment: `auto` keeps to Python, for comparisons and in doubt
 
 Started = TypeVar("Started")
@@ -23,8 +23,11 @@ def choose(datapath: str, start: Callable[[str], Started]) -> tuple[Started, str
     if datapath != "auto":
         return start(datapath), "chosen"
     if os.environ.get(PURE) == "1":
-        return start(EVERYWHERE), f"auto: {PURE}=1 is set"
-    try:
-        return start(FASTEST), "auto: the fastest that runs here"
-    except DatapathError as refusal:
-        return start(EVERYWHERE), f"auto: {refusal}"
+        return start(ENGINES[-1]), f"auto: {PURE}=1 is set"
+    refusals: list[str] = []
+    for engine in ENGINES[:-1]:
+        try:
+            return start(engine), f"auto: {'; '.join(refusals) or 'the fastest that runs here'}"
+        except DatapathError as refusal:
+            refusals.append(str(refusal))
+    return start(ENGINES[-1]), f"auto: {'; '.join(refusals)}"

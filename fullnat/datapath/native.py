@@ -36,6 +36,7 @@ from fullnat.core.service import Admin, Health, RealServer, SchedulerError, Virt
 from fullnat.core.tcp import state_name
 from fullnat.datapath.base import (
     DatapathError,
+    FlowMaps,
     FlowRecord,
     Route,
     Setup,
@@ -48,7 +49,7 @@ from fullnat.datapath.queue_table import Drops, read_drops, require_free
 if TYPE_CHECKING:
     from fullnat import _native
 
-_ABI = 1  # of the extension this module was written for
+_ABI = 2  # of the extension this module was written for
 _BATCH = 64  # upcalls taken at once
 _CHUNK = 4096  # flows read at once
 _SMALLEST_MTU = 68  # that C takes, and IPv4 allows: RFC 791, section 3.2
@@ -87,12 +88,14 @@ class NativeDatapath:
         clock: Callable[[], int],
         priority: int = 0,
         cpus: Sequence[int] = (),
+        maps: FlowMaps | None = None,
     ) -> None:
         """Serve *queues*, a thread each, on *cpus* (none: on any), with SCHED_FIFO *priority* unless 0.
 
         *segmented* is one queue more: what cannot be rewritten whole is passed on to it, for the kernel
         to segment.  *sockets* are descriptors to send whole packets by, IPv4 and IPv6, -1 for none of
         the family.  *hash_key*, 16 random bytes, keeps outsiders from choosing flows that collide.
+        Flows are kept in *maps*, if given, else in our own memory.
         """
         require_extension()
         self._queues = queues
@@ -111,7 +114,7 @@ class NativeDatapath:
         self._drops = Drops()  # what the kernel had counted when the queues were unbound
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self._engine: _native.Engine | None = None  # from the first start on
-        self._director = _make_director(setup, hash_key, clock())
+        self._director = _make_director(setup, hash_key, clock(), maps)
         for service in services:
             self.add_service(service)
 
@@ -378,7 +381,7 @@ class NativeDatapath:
             self._scheduler_error = f"{service.name}: {type(error).__name__}: {error}"
 
 
-def _make_director(setup: Setup, hash_key: bytes, now: int) -> _native.Director:
+def _make_director(setup: Setup, hash_key: bytes, now: int, maps: FlowMaps | None) -> _native.Director:
     from fullnat import _native
 
     try:
@@ -393,6 +396,7 @@ def _make_director(setup: Setup, hash_key: bytes, now: int) -> _native.Director:
             seed=setup.seed,
             hash_key=hash_key,
             now=now,
+            fastpath=None if maps is None else (maps.descriptors, maps.limit, maps.servers, maps.cpus),
         )
     except MemoryError:
         needs = f"not enough memory for {setup.flow_limit} flows: lower [limits] flows"

@@ -28,6 +28,7 @@ from pathlib import Path
 from fullnat.host import addresses, rules, sysctl, tuning
 from fullnat.host.claims import Claims, find_conflict, make_claims
 from fullnat.host.errors import HostError, InstanceConflictError
+from fullnat.host.fastpath import Attachment, FastPath, FlowMaps, pin_directory
 from fullnat.host.journal import Change
 from fullnat.host.plan import HostPlan
 from fullnat.host.privileges import require_privileges
@@ -37,7 +38,7 @@ from fullnat.host.state import DEFAULT_DIRECTORY, StateDirectory
 from fullnat.host.steering import InstalledSteering, SteeringRecord
 from fullnat.host.sysctl import IP_FORWARD, ProcSys, Setting
 from fullnat.host.tuning import Tuning
-from fullnat.host.undo import Kind, undo_changes, undo_journal
+from fullnat.host.undo import Kind, is_needed_by, undo_changes, undo_journal
 
 
 class _Needs:
@@ -56,6 +57,30 @@ class _Needs:
         self.tunings = tuning.read_tunings(plan) if plan.tune else []
 
 
+def is_claimed(instance: str, directory: Path = DEFAULT_DIRECTORY) -> bool:
+    """Whether a process is *instance* in this network namespace."""
+    lock = StateDirectory(directory).lock(instance)
+    if not lock.acquire():
+        return True
+    lock.release()
+    return False
+
+
+def clean_up(instance: str, directory: Path = DEFAULT_DIRECTORY) -> bool:
+    """Undo what *instance*, which nobody is, left on the host; whether there was something."""
+    require_privileges()
+    state = StateDirectory(directory)
+    journal = state.journal(instance)
+    if not state.path.exists():
+        return False
+    with state.exclusive():
+        if is_claimed(instance, directory) or not journal.changes():
+            return False
+        undo_journal(journal, state, ProcSys(), state.live_claims(besides=instance))
+        state.sweep(instance)
+    return True
+
+
 class Host:
     """The host of one instance."""
 
@@ -66,6 +91,7 @@ class Host:
         self._lock = self._state.lock(plan.instance)
         self._journal = self._state.journal(plan.instance)
         self._installed: InstalledSteering | None = None
+        self._fastpath: FastPath | None = None  # between open_fastpath() and restore() or leave()
 
     def claim(self) -> None:
         """Become the instance; HostError when it runs already, or another has what it claims."""
@@ -76,10 +102,34 @@ class Host:
                 raise InstanceConflictError(self._describe_holder())
             try:
                 self._refuse_conflict(self.plan)
+                if not self.plan.has_fastpath:
+                    self._end_fastpath()
                 self._lock.write(make_claims(self.plan, os.getpid()).to_json())
             except BaseException:
                 self._lock.release()
                 raise
+
+    def open_fastpath(self, limit: int) -> FlowMaps:
+        """Load the program of the fast path and return its maps; set_up() attaches it to the devices.
+
+        Maps of a predecessor are taken over, with their flows; others are made for *limit* flows.
+        """
+        self._require_claim()
+        pins = pin_directory(self.plan.instance, self._state.namespace)
+        with self._state.exclusive():
+            self._record_once(Change(Kind.PINS, {"directory": str(pins)}))
+            self._fastpath = FastPath(self.plan.instance, pins, limit)
+        return self._fastpath.maps
+
+    def give_up(self) -> None:
+        """Let go of the claim instead of set_up(); what a predecessor left is left for another try."""
+        if not self._lock.is_held:
+            return
+        is_new = self._fastpath is None or not self._fastpath.maps.is_inherited
+        with self._state.exclusive():
+            if is_new:
+                self._end_fastpath()
+        self.leave()
 
     def others(self) -> list[Claims]:
         """Return what the other living instances in this network namespace claim."""
@@ -94,7 +144,9 @@ class Host:
             try:
                 needs = self._needs()
                 self._refuse_additions(needs)
+                predecessors = self._steering_on_record()
                 self._installed = InstalledSteering.install(needs.steering, self._record_steering)
+                self._installed.supersede(predecessors)
                 self._apply(needs)
             except BaseException:
                 self._installed = None
@@ -130,6 +182,7 @@ class Host:
             ),
             *(f"/sys/class/net/{one.key} is {one.old}, not {one.new}" for one in needs.tunings),
             *(f"{addition.address} is gone from {addition.interface}" for addition in needs.additions),
+            *(f"device {device} has no filter" for device in self._unattached()),
         ]
 
     def repair(self) -> list[str]:
@@ -155,8 +208,15 @@ class Host:
             with self._state.exclusive():
                 undo_journal(self._journal, self._state, self._kernel, self._heirs())
         finally:
-            self._installed = None
-            self._lock.release()
+            self.leave()
+
+    def leave(self) -> None:
+        """Let go of the claim and leave everything as it is, for a successor of the same name."""
+        if self._fastpath is not None:
+            self._fastpath.close()
+        self._fastpath = None
+        self._installed = None
+        self._lock.release()
 
     def render_text(self) -> str:
         """Return all that set_up() would do now, as text; needs no privileges."""
@@ -183,6 +243,8 @@ class Host:
         for addition in needs.additions:
             self._record_once(Change(Kind.ADDRESS, addition.to_json()))
         addresses.apply_additions(needs.additions)
+        if self._fastpath is not None:
+            self._fastpath.attach(self._record_attachment)
 
     def _go_over(self, plan: HostPlan, installed: InstalledSteering) -> None:
         self.plan = plan
@@ -213,11 +275,27 @@ class Host:
     def _record_steering(self, record: SteeringRecord) -> None:
         self._journal.append(Change(Kind.STEERING, record.to_json()))
 
+    def _steering_on_record(self) -> list[SteeringRecord]:
+        return [
+            SteeringRecord.from_json(change.detail)
+            for change in self._journal.changes()
+            if change.kind == Kind.STEERING
+        ]
+
     def _record_setting(self, setting: Setting) -> None:
         self._record_once(Change(Kind.SYSCTL, setting.to_json()))
 
     def _record_tuning(self, one: Tuning) -> None:
         self._record_once(Change(Kind.TUNING, one.to_json()))
+
+    def _record_attachment(self, attachment: Attachment) -> None:
+        """Put *attachment* on record unless the device has one: what there was before it is known by then."""
+        filters = [change.detail for change in self._journal.changes() if change.kind == Kind.FILTER]
+        if not any(detail["index"] == attachment.index for detail in filters):
+            self._journal.append(Change(Kind.FILTER, attachment.to_json()))
+
+    def _unattached(self) -> list[str]:
+        return [] if self._fastpath is None else self._fastpath.find_unattached()
 
     def _record_once(self, change: Change) -> None:
         """Put *change* on record unless it is: someone may undo it as often as we repair it."""
@@ -235,13 +313,35 @@ class Host:
         return {family for family, key in IP_FORWARD.items() if key in keys}
 
     def _recover(self) -> None:
-        """Undo what dead instances in this namespace left, this one's predecessor first."""
+        """Undo what dead instances in this namespace left, this one's predecessor first.
+
+        What this one needs as well it takes over.  Another whose flows are still forwarded is not dead.
+        """
         heirs = self._heirs()
-        living = {claims.instance for claims in heirs}
-        for instance in (self.plan.instance, *self._state.instances()):
-            if instance not in living:
-                undo_journal(self._state.journal(instance), self._state, self._kernel, heirs)
+        spared = {claims.instance for claims in heirs} | {self.plan.instance}
+        undo_journal(self._journal, self._state, self._kernel, heirs, self._takes_over)
+        self._state.sweep(self.plan.instance)
+        for instance in self._state.instances():
+            journal = self._state.journal(instance)
+            if instance not in spared and not any(change.kind == Kind.PINS for change in journal.changes()):
+                undo_journal(journal, self._state, self._kernel, heirs)
                 self._state.sweep(instance)
+
+    def _takes_over(self, change: Change) -> bool:
+        """Whether what a predecessor changed is what set_up() would change."""
+        if change.kind in (Kind.PINS, Kind.FILTER):
+            return self.plan.has_fastpath
+        return change.kind == Kind.STEERING or is_needed_by(make_claims(self.plan, os.getpid()), change)
+
+    def _end_fastpath(self) -> None:
+        """Undo a fast path that goes on without an engine: the ports of its flows are given away again."""
+        undo_journal(
+            self._journal,
+            self._state,
+            self._kernel,
+            [],
+            keep=lambda change: change.kind not in (Kind.PINS, Kind.FILTER),
+        )
 
     def _heirs(self) -> list[Claims]:
         """Return the other living instances in this network namespace."""

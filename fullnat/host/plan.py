@@ -33,6 +33,7 @@ class HostPlan:
     add_addresses: bool = True
     tune: bool = False  # devices for overload, see tuning.py
     workers: int = 1  # threads of the packet loop, a queue each
+    has_fastpath: bool = False  # a program in the kernel forwards known flows, see fastpath.py
     more_queues: int = 0  # behind the workers': what the engine passes from one queue to another
 
     def __post_init__(self) -> None:

@@ -8,8 +8,8 @@ by taking a hook away, since the kernel drops what is queued when a hook goes.
 What iptables prints differs between its versions and flavours, so verify() compares with what was
 printed right after we wrote it, not with what we wrote.
 
-A chain that carries our name and our comments is ours, left by a run whose journal is lost, and is
-replaced.  Anything else under our names belongs to someone else, and we refuse to start.
+A chain that carries our name and our comments is ours, left by a run that was killed, and is replaced
+in place: packets that match both notice nothing.  Anything else under our names belongs to someone else, and we refuse to start.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class InstalledSteering:
         ours = any(saved_rules.find_own_chains(text, record.instance) for text in saved.values())
         _refuse_foreign(record, saved, ours)
         journal(record)
-        if ours:
-            remove_steering(record)
-            saved = _save_all(record)
-        _restore_sets(rules.render_sets(rules.plan_sets(steering)))
         installed = cls(steering, record)
+        if ours:
+            installed._restore_present_sets()
+        else:
+            _restore_sets(rules.render_sets(rules.plan_sets(steering)))
         installed._restore_rules(saved)
         return installed
 
@@ -106,6 +106,11 @@ class InstalledSteering:
         _restore_sets(deletions)
         _remove_rest(old_record, record)
 
+    def supersede(self, predecessors: Iterable[SteeringRecord]) -> None:
+        """Remove what *predecessors* of this instance have on the host and this has not."""
+        for record in predecessors:
+            _remove_rest(record, self._record)
+
     def verify(self) -> list[str]:
         """Return what is not as it was installed, a sentence each."""
         findings = [
@@ -123,6 +128,11 @@ class InstalledSteering:
 
     def repair(self) -> None:
         """Make everything as it was installed, touching only what is not."""
+        self._restore_present_sets()
+        self._restore_rules({family: _save(self._record, family) for family in self._damaged_rules()})
+
+    def _restore_present_sets(self) -> None:
+        """Make the sets what they should be by what is missing in them and what is too many."""
         wanted = rules.plan_sets(self._steering)
         present = _read_sets(self._record.sets)
         found = [
@@ -131,7 +141,6 @@ class InstalledSteering:
             if ipset.name in present
         ]
         _restore_sets("".join(rules.render_set_changes(found, wanted)))
-        self._restore_rules({family: _save(self._record, family) for family in self._damaged_rules()})
 
     def _damaged_rules(self) -> dict[int, list[str]]:
         """Return, for each family whose rules are not as installed, our lines of today."""
@@ -168,8 +177,8 @@ def remove_steering(record: SteeringRecord) -> None:
 
 
 def _remove_rest(old: SteeringRecord, new: SteeringRecord) -> None:
-    """Remove what *old* has and *new* has not: a family that is no longer used."""
-    gone = {family: paths for family, paths in old.programs.items() if family not in new.programs}
+    """Remove what *old* has and *new* has not: a family, or another flavour of iptables."""
+    gone = {family: paths for family, paths in old.programs.items() if new.programs.get(family) != paths}
     sets = tuple(name for name in old.sets if name not in new.sets)
     if gone or sets:
         remove_steering(SteeringRecord(old.instance, sets, gone))

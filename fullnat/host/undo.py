@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import groupby
+from pathlib import Path
 
 from fullnat.host.addresses import Addition, undo_additions
 from fullnat.host.claims import Claims
 from fullnat.host.errors import HostError
+from fullnat.host.fastpath import Attachment, detach, remove_pins
 from fullnat.host.journal import Change, Journal
 from fullnat.host.state import StateDirectory
 from fullnat.host.steering import SteeringRecord, remove_steering
@@ -24,20 +26,34 @@ class Kind(StrEnum):
     SYSCTL = "sysctl"
     TUNING = "tuning"
     ADDRESS = "address"
+    PINS = "pins"
+    FILTER = "filter"
 
 
-def undo_journal(journal: Journal, state: StateDirectory, kernel: Kernel, heirs: Sequence[Claims]) -> None:
-    """Undo all of *journal*, newest change first; what fails stays in it and is raised at the end."""
+def undo_journal(
+    journal: Journal,
+    state: StateDirectory,
+    kernel: Kernel,
+    heirs: Sequence[Claims],
+    keep: Callable[[Change], bool] = lambda change: False,
+) -> None:
+    """Undo all of *journal* but what is to be kept in it, newest change first.
+
+    What fails stays in it as well, and is raised at the end.
+    """
+    changes = journal.changes()
+    kept = [change for change in changes if keep(change)]
     failed: list[Change] = []
     errors = []
-    for _, group in groupby(reversed(journal.changes()), key=lambda change: change.kind):
+    undone = [change for change in reversed(changes) if change not in kept]
+    for _, group in groupby(undone, key=lambda change: change.kind):
         changes = list(group)
         try:
             undo_changes(changes, state, kernel, heirs)
         except HostError as error:
             failed = [*reversed(changes), *failed]
             errors.append(str(error))
-    journal.replace(failed)
+    journal.replace([*kept, *failed])
     if errors:
         raise HostError(f"could not put back what was changed: {'; '.join(errors)}")
 
@@ -48,8 +64,9 @@ def undo_changes(
     """Undo *changes*, newest first; one that an heir needs goes to its journal instead."""
     additions: list[Addition] = []
     tunings: list[Tuning] = []
+    attachments: list[Attachment] = []
     for change in changes:
-        heir = next((claims for claims in heirs if _is_needed_by(claims, change)), None)
+        heir = next((claims for claims in heirs if is_needed_by(claims, change)), None)
         if heir is not None:
             state.journal(heir.instance).append(change)
         elif change.kind == Kind.STEERING:
@@ -58,15 +75,22 @@ def undo_changes(
             undo_setting(Setting.from_json(change.detail), kernel)
         elif change.kind == Kind.TUNING:
             tunings.append(Tuning.from_json(change.detail))
+        elif change.kind == Kind.FILTER:
+            attachments.append(Attachment.from_json(change.detail))
+        elif change.kind == Kind.PINS:
+            remove_pins(Path(change.detail["directory"]))
         else:
             additions.append(Addition.from_json(change.detail))
+    if attachments:
+        detach(attachments)
     if tunings:
         undo_tunings(tunings)
     if additions:
         undo_additions(additions)
 
 
-def _is_needed_by(claims: Claims, change: Change) -> bool:
+def is_needed_by(claims: Claims, change: Change) -> bool:
+    """Whether the instance that made *claims* would have to make *change* itself."""
     if change.kind == Kind.SYSCTL:
         return family_of(change.detail["key"]) in claims.families
     if change.kind == Kind.TUNING:

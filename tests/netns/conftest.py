@@ -54,7 +54,14 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     assert state.load(built.id) is None
 
 
-@pytest.fixture(params=["python", pytest.param("native", marks=pytest.mark.requires("native"))])
+ENGINES = [
+    "python",
+    pytest.param("native", marks=pytest.mark.requires("native")),
+    pytest.param("ebpf", marks=pytest.mark.requires("ebpf")),
+]
+
+
+@pytest.fixture(params=ENGINES)
 def datapath(request: pytest.FixtureRequest) -> str:
     """The engine that is to run; a module that any engine will do for has a fixture of its own."""
     return str(request.param)

@@ -7,6 +7,6 @@ than as a mistake, and belongs to the first as soon as an engine carries it out.
 
 from __future__ import annotations
 
-DATAPATHS, LATER_DATAPATHS = ("auto", "native", "python"), ("ebpf",)
+DATAPATHS, LATER_DATAPATHS = ("auto", "ebpf", "native", "python"), ()
 FALLBACKS, LATER_FALLBACKS = ("auto", "none"), ("ipvs", "iptables")
 LATER_SERVICE_TABLES = ("health",)

@@ -44,7 +44,7 @@ static inline enum fn_tcp_state fn_tcp_next_state(enum fn_tcp_state state, uint8
 		SS = FN_SYN_SENT, SR = FN_SYN_RECEIVED, ES = FN_ESTABLISHED, CF = FN_CLIENT_FIN,
 		SF = FN_SERVER_FIN, CL = FN_CLOSING, CR = FN_CLIENT_RESET, RR = FN_SERVER_RESET,
 	};
-	static const uint8_t transitions[FN_TCP_STATES][8] = {
+	static const uint8_t transitions[8][8] = {
 		/* client: ACK  FIN  SYN  RST | server: ACK  FIN  SYN  RST */
 		[SS] = {    SS,  SS,  SS,  CR,           SS,  SS,  SR,  RR },
 		[SR] = {    ES,  CF,  SR,  CR,           SR,  SF,  SR,  RR },
@@ -55,10 +55,10 @@ static inline enum fn_tcp_state fn_tcp_next_state(enum fn_tcp_state state, uint8
 		[CR] = {    ES,  CF,  CR,  CR,           CR,  CR,  CR,  RR },
 		[RR] = {    RR,  RR,  RR,  CR,           ES,  SF,  RR,  RR },
 	};
-	/* FIN, SYN and RST are the three low bits of the flags; the strongest decides. */
-	static const uint8_t column[8] = { 0, 1, 2, 2, 3, 3, 3, 3 };
+	uint32_t column = flags & FN_RST ? 3 : flags & FN_SYN ? 2 : flags & FN_FIN ? 1 : 0;
 
-	return (enum fn_tcp_state)transitions[state][column[flags & 7] + (inbound ? 0 : 4)];
+	/* The mask changes nothing; the verifier of BPF programs wants to see the bound. */
+	return (enum fn_tcp_state)transitions[state & 7][column + (inbound ? 0 : 4)];
 }
 
 /* Whether a segment asks for a new connection: SYN, and neither ACK, RST nor FIN. */

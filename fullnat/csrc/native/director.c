@@ -12,13 +12,29 @@ static bool options_fit(const struct fn_director *director)
 	       director->answers_ping && director->services.places;
 }
 
+static struct fn_flow_table *create_flows(const struct fn_director_options *options)
+{
+	struct fn_flow_memory *memory = options->fastpath ? fn_fastpath_memory(options->fastpath) :
+							    fn_flow_memory_create(options->flow_limit);
+	struct fn_flow_table *flows = NULL;
+
+	if (memory)
+		flows = fn_flow_table_create(options->flow_limit, &options->hash_key, options->now, memory);
+	if (memory && !flows)
+		memory->destroy(memory);
+	return flows;
+}
+
 struct fn_director *fn_director_create(const struct fn_director_options *options)
 {
 	struct fn_director *director = calloc(1, sizeof(*director));
 
-	if (!director)
+	if (!director) {
+		fn_fastpath_destroy(options->fastpath);
 		return NULL;
-	director->flows = fn_flow_table_create(options->flow_limit, &options->hash_key, options->now);
+	}
+	director->fastpath = options->fastpath;
+	director->flows = create_flows(options);
 	director->pool = fn_lport_pool_create(options->addresses, options->address_count, options->low,
 					      options->high, options->rest, options->seed, NULL, 0);
 	director->persistence = fn_persistence_table_create(options->persistence_limit, &options->hash_key);
@@ -46,6 +62,7 @@ void fn_director_destroy(struct fn_director *director, void (*drop)(void *packet
 	/* Flows, templates and fragments hold servers, which use the pool until they are gone. */
 	fn_fragment_table_destroy(director->fragments, drop);
 	fn_flow_table_destroy(director->flows);
+	fn_fastpath_destroy(director->fastpath);
 	fn_persistence_table_destroy(director->persistence);
 	fn_service_table_free(&director->services);
 	fn_lport_pool_destroy(director->pool);
@@ -74,8 +91,7 @@ void fn_director_set_path_mtu(struct fn_director *director, struct fn_path_mtu *
 
 static void count(struct fn_flow *flow, enum fn_direction direction, uint32_t size)
 {
-	flow->packets[direction]++;
-	flow->bytes[direction] += size;
+	fn_flow_count(flow, direction, 1, size);
 	flow->server->packets[direction]++;
 	flow->server->bytes[direction] += size;
 }
@@ -85,12 +101,14 @@ static uint32_t mtu_towards(const struct fn_director *director, const uint8_t *a
 	return director->path_mtu ? fn_path_mtu_find(director->path_mtu, address, size) : FN_DEFAULT_MTU;
 }
 
-static uint16_t mss_limit(const struct fn_director *director, const struct fn_view *view, const uint8_t *new_key)
+/* Return the largest MSS that the paths to both sources of these keys take. */
+static uint16_t mss_limit(const struct fn_director *director, uint8_t family, const uint8_t *inbound_key,
+			  const uint8_t *outbound_key)
 {
-	uint32_t size = fn_packet_addresses_size(view->family) / 2;
-	uint32_t back = mtu_towards(director, view->key, size);
-	uint32_t forth = mtu_towards(director, new_key + size, size);
-	uint32_t mss = fn_path_mtu_mss(back < forth ? back : forth, view->family);
+	uint32_t size = fn_packet_addresses_size(family) / 2;
+	uint32_t client = mtu_towards(director, inbound_key, size);
+	uint32_t server = mtu_towards(director, outbound_key, size);
+	uint32_t mss = fn_path_mtu_mss(client < server ? client : server, family);
 
 	return mss < UINT16_MAX ? (uint16_t)mss : UINT16_MAX;
 }
@@ -110,38 +128,60 @@ static void forward(struct fn_director *director, const struct fn_flow *flow, en
 		translation->identification = fn_ident_next(&director->ident, translation->rewrite.new_key,
 							    flow->key_size - 4U, view->protocol);
 	else if (view->flags & FN_SYN)
-		translation->mss = mss_limit(director, view, translation->rewrite.new_key);
+		translation->mss = mss_limit(director, view->family, fn_flow_key(flow, FN_INBOUND),
+					     fn_flow_key(flow, FN_OUTBOUND));
 }
 
-static void follow_tcp(struct fn_director *director, struct fn_flow *flow, enum fn_direction direction,
-		       uint8_t flags, int64_t now)
+static enum fn_timeout timeout_of(const struct fn_flow *flow)
 {
-	enum fn_tcp_state state = fn_tcp_next_state((enum fn_tcp_state)flow->state, flags, direction == FN_INBOUND);
+	if (flow->protocol == FN_TCP)
+		return fn_tcp_state_timeout((enum fn_tcp_state)flow->noted);
+	return flow->noted == FN_REPLIED ? FN_TIMEOUT_UDP : FN_TIMEOUT_UDP_UNREPLIED;
+}
+
+/* Bring counts and timeout up to what the state of *flow* has become. */
+static void note_state(struct fn_director *director, struct fn_flow *flow)
+{
+	uint8_t state = (uint8_t)fn_flow_read_state(flow);
 	bool was_active = fn_flow_is_active(flow);
 
-	if (state == flow->state)
+	if (state == flow->noted)
 		return;
-	flow->state = (uint8_t)state;
-	flow->last_seen = now;
-	fn_flow_table_set_timeout(director->flows, flow,
-				  flow->server->service->timeouts[fn_tcp_state_timeout(state)]);
+	flow->noted = state;
+	fn_flow_table_set_timeout(director->flows, flow, flow->server->service->timeouts[timeout_of(flow)]);
 	if (fn_flow_is_active(flow) && !was_active)
 		fn_service_flow_activated(flow->server);
 	else if (was_active && !fn_flow_is_active(flow))
 		fn_service_flow_deactivated(flow->server);
 }
 
+void fn_director_catch_up(struct fn_director *director)
+{
+	uint64_t cursor = 0;
+	struct fn_flow *flow;
+
+	if (!director->fastpath)
+		return;
+	while ((flow = fn_flow_table_next_changed(director->flows, &cursor)))
+		note_state(director, flow);
+}
+
+/* Whether *flags* of a TCP segment may change the state of *flow*: of most they cannot. */
+static bool may_follow_tcp(const struct fn_flow *flow, uint8_t flags)
+{
+	return flags & (FN_SYN | FN_FIN | FN_RST) || fn_flow_read_state(flow) != FN_ESTABLISHED;
+}
+
 static void continue_flow(struct fn_director *director, struct fn_flow *flow, enum fn_direction direction,
 			  const struct fn_view *view, int64_t now, struct fn_decision *decision)
 {
-	if (flow->protocol == FN_TCP) {
-		if (view->flags & (FN_SYN | FN_FIN | FN_RST) || flow->state != FN_ESTABLISHED)
-			follow_tcp(director, flow, direction, view->flags, now);
-	} else if (flow->state == FN_UNREPLIED && direction == FN_OUTBOUND) {
-		flow->state = FN_REPLIED;
-		fn_flow_table_set_timeout(director->flows, flow, flow->server->service->timeouts[FN_TIMEOUT_UDP]);
-	}
+	bool has_changed = flow->protocol == FN_TCP ? may_follow_tcp(flow, view->flags) &&
+							      fn_flow_follow_tcp(flow, direction, view->flags) :
+						      fn_flow_follow_udp(flow, direction);
+
 	flow->last_seen = now;
+	if (has_changed)
+		note_state(director, flow);
 	count(flow, direction, view->length);
 	forward(director, flow, direction, view,
 		direction == FN_INBOUND ? FN_REASON_FLOW_INBOUND : FN_REASON_FLOW_OUTBOUND, decision);
@@ -220,12 +260,20 @@ static struct fn_flow *add_flow(struct fn_director *director, const struct fn_vi
 {
 	struct fn_endpoint lip = { *fn_lport_pool_address(director->pool, local->lip), local->port };
 	const int64_t *timeouts = server->service->timeouts;
-	int64_t timeout = timeouts[view->protocol == FN_TCP ? FN_TIMEOUT_TCP_OPENING : FN_TIMEOUT_UDP_UNREPLIED];
 	uint8_t outbound_key[FN_KEY_MAX];
+	struct fn_flow_opening opening = {
+		.server = server,
+		.inbound_key = view->key,
+		.outbound_key = outbound_key,
+		.key_size = view->key_size,
+		.lip = local->lip,
+		.timeout = timeouts[view->protocol == FN_TCP ? FN_TIMEOUT_TCP_OPENING : FN_TIMEOUT_UDP_UNREPLIED],
+	};
 
 	fn_endpoint_key(outbound_key, &server->endpoint, &lip);
-	return fn_flow_table_add(director->flows, server, view->key, outbound_key, view->key_size, local->lip,
-				 timeout, now);
+	if (view->protocol == FN_TCP)
+		opening.mss = mss_limit(director, view->family, view->key, outbound_key);
+	return fn_flow_table_add(director->flows, &opening, now);
 }
 
 static void uncount(struct fn_director *director, struct fn_flow *flow, int64_t now)
@@ -394,8 +442,7 @@ static struct fn_flow *decide_keyed(struct fn_director *director, const struct f
 						  view->key_size, direction);
 
 	if (flow) {
-		if (*direction == FN_INBOUND && flow->protocol == FN_TCP && fn_tcp_is_opening_syn(view->flags) &&
-		    fn_tcp_is_reopenable((enum fn_tcp_state)flow->state))
+		if (flow->protocol == FN_TCP && fn_flow_is_reopened(flow, *direction, view->flags))
 			return reopen_flow(director, flow, view, data, choice, now, decision);
 		continue_flow(director, flow, *direction, view, now, decision);
 		return flow;
@@ -459,10 +506,8 @@ static void count_later(struct fn_director *director, const struct fn_later *lat
 	later->server->packets[later->direction]++;
 	later->server->bytes[later->direction] += size;
 	flow = find_later(director, later, protocol);
-	if (flow) {
-		flow->packets[later->direction]++;
-		flow->bytes[later->direction] += size;
-	}
+	if (flow)
+		fn_flow_count(flow, later->direction, 1, size);
 }
 
 static void decide_later_fragment(struct fn_director *director, const struct fn_view *view, int64_t now,

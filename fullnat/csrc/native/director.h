@@ -9,6 +9,7 @@
 #define FULLNAT_NATIVE_DIRECTOR_H
 
 #include "answer.h"
+#include "fastpath.h"
 #include "flow.h"
 #include "fragment.h"
 #include "ident.h"
@@ -53,9 +54,11 @@ struct fn_director_options {
 	uint64_t seed;
 	struct fn_hash_key hash_key;
 	int64_t now;
+	struct fn_fastpath *fastpath;             /* becomes the director's; NULL: the kernel carries nothing */
 };
 
 struct fn_director {
+	struct fn_fastpath *fastpath;                /* where the flows are, or NULL */
 	struct fn_flow_table *flows;
 	struct fn_lport_pool *pool;
 	struct fn_persistence_table *persistence;
@@ -70,7 +73,7 @@ struct fn_director {
 	struct fn_answers answers;
 };
 
-/* Return a director without services, or NULL when memory ran out. */
+/* Return a director without services, or NULL when memory ran out; options->fastpath is then gone. */
 struct fn_director *fn_director_create(const struct fn_director_options *options);
 /* *drop* is called with every packet that is still held. */
 void fn_director_destroy(struct fn_director *director, void (*drop)(void *packet));
@@ -104,6 +107,9 @@ void fn_director_decide(struct fn_director *director, const struct fn_view *view
  */
 void fn_director_answer(struct fn_director *director, const struct fn_view *view, const uint8_t *data,
 			const struct fn_choice *choice, int64_t now, struct fn_decision *decision);
+
+/* Bring counts and timeouts up to the states that the kernel gave flows since the last call. */
+void fn_director_catch_up(struct fn_director *director);
 
 /* End idle flows, about *budget* looked at; true when there may be more. */
 bool fn_director_expire_flows(struct fn_director *director, int64_t now, uint64_t budget);

@@ -76,6 +76,7 @@ static bool start_threads(struct fn_engine *engine, char error[FN_ENGINE_ERROR])
 
 bool fn_engine_start(struct fn_engine *engine, char error[FN_ENGINE_ERROR])
 {
+	fn_flow_table_prepare(engine->shared.director->flows);
 	if (open_queues(engine, error) && start_threads(engine, error))
 		return true;
 	fn_engine_stop(engine);
@@ -126,6 +127,24 @@ bool fn_engine_set_local_addresses(struct fn_engine *engine, const struct fn_add
 	return true;
 }
 
+/* Have the places of ended flows used again, and places for more made in advance. */
+static void reclaim(struct fn_engine *engine)
+{
+	struct fn_flow_table *flows = engine->shared.director->flows;
+	bool is_needed;
+
+	fn_flow_table_prepare(flows);
+	pthread_mutex_lock(engine->shared.lock);
+	is_needed = fn_flow_table_begin_reclaim(flows);
+	pthread_mutex_unlock(engine->shared.lock);
+	if (!is_needed)
+		return;
+	fn_flow_table_wait_for_readers(flows);
+	pthread_mutex_lock(engine->shared.lock);
+	fn_flow_table_end_reclaim(flows);
+	pthread_mutex_unlock(engine->shared.lock);
+}
+
 void fn_engine_expire(struct fn_engine *engine, int64_t now)
 {
 	static const struct fn_fate timed_out = { .reason = FN_REASON_FRAGMENT_TIMEOUT };
@@ -135,6 +154,9 @@ void fn_engine_expire(struct fn_engine *engine, int64_t now)
 	bool more;
 	int count;
 
+	pthread_mutex_lock(engine->shared.lock);
+	fn_director_catch_up(director);
+	pthread_mutex_unlock(engine->shared.lock);
 	do {
 		pthread_mutex_lock(engine->shared.lock);
 		more = fn_director_expire_flows(director, now, EXPIRE_STRETCH);
@@ -148,6 +170,7 @@ void fn_engine_expire(struct fn_engine *engine, int64_t now)
 			fn_errands_let_go(&errands, dropped[at].packet, &timed_out);
 	pthread_mutex_unlock(engine->shared.lock);
 	fn_errands_run(&errands, &engine->shared.carrier);
+	reclaim(engine);
 }
 
 int fn_engine_upcall_fd(const struct fn_engine *engine)

@@ -2,70 +2,45 @@
 /*
  * The flow table.  See flow.h for the contract and fullnat/core/flow.py for the rules.
  *
- *     entries     ... [tag, reference] [tag, reference] ...        two a flow, where the tag says
- *                           |
- *     chunks      IPv4 [flow flow flow ...] [flow ...]    IPv6 [flow ...]
- *                           |
  *     calendar    [first] -> flow <-> flow                         one list a second
- *
- * A reference says in 32 bits which flow is meant, and in an entry also which of its keys:
- *
- *     31 30  29   28 ... 0
- *     kind   IPv6   index in the chunks of the family
  */
 #include "flow.h"
 
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "limit.h"
 
-enum {
-	CACHE_LINE = 64,
-	CHUNK_BITS = 12,
-	CHUNK_FLOWS = 1 << CHUNK_BITS,
-	LIMIT_MAX = 1 << 28,
-	/*
-	 * Twelve days, of which the kernel backs what is used: the order of flows due in one second is
-	 * the twin's for every timeout that fits.  What lies further waits in the last list.
-	 */
-	CALENDAR_SLOTS = 1 << 20,
-	HUGE_FROM = 32 << 20,   /* bytes from which huge pages save more misses than they waste memory */
-};
+/*
+ * Twelve days, of which the kernel backs what is used: the order of flows due in one second is the
+ * twin's for every timeout that fits.  What lies further waits in the last list.
+ */
+enum { CALENDAR_SLOTS = 1 << 20 };
+
+enum { CHUNKS_AHEAD = 4 };   /* at least: what a busy second may fill */
 
 #define SLOT FN_SECOND             /* nanoseconds of one list of the calendar */
-#define NO_SLOT UINT32_MAX         /* of a flow that is not in the table */
-
-/* What an entry stands for; 0 is an empty one. */
-enum kind { INBOUND = 1, OUTBOUND, ONE_PACKET };
-
-#define KIND_SHIFT 30
-#define IS_V6 (1U << 29)
-#define INDEX_MASK (IS_V6 - 1)
-
-struct entry {
-	uint32_t tag;         /* half of the hash; its low bits say where the entry would like to be */
-	uint32_t reference;
-};
 
 /* The flows of one family. */
 struct store {
 	void **chunks;
 	uint32_t chunk_limit;
-	uint32_t stride;      /* bytes from one flow to the next */
+	bool is_v6;
 	uint32_t used;        /* places that ever had a flow */
-	uint32_t free;        /* reference of the flow freed last */
+	uint32_t free;        /* references of flows whose places can be used, */
+	uint32_t freed;       /* of those somebody may still be reading, */
+	uint32_t leaving;     /* and of those being waited for; each leads to the next */
 };
 
 struct fn_flow_table {
-	struct entry *entries;
+	struct fn_flow_memory *memory;
+	struct fn_flow_entry *entries;   /* of the memory */
 	uint32_t mask;
 	uint32_t limit;
 	uint32_t count;
 	uint32_t next_slot;
 	uint32_t *calendar;
-	struct store stores[2];   /* IPv4, IPv6 */
+	struct store stores[2];          /* IPv4, IPv6 */
 	struct fn_hash_key key;
 };
 
@@ -95,23 +70,20 @@ static void prepare_rewrite(struct fn_flow *flow, enum fn_direction direction)
 
 static struct fn_flow *place_of(const struct store *store, uint32_t index)
 {
-	uint8_t *chunk = store->chunks[index >> CHUNK_BITS];
+	uint8_t *chunk = store->chunks[index >> FN_FLOW_CHUNK_BITS];
 
-	return (struct fn_flow *)(chunk + (size_t)(index % CHUNK_FLOWS) * store->stride);
+	return (struct fn_flow *)(chunk + (size_t)(index % FN_FLOW_CHUNK) * fn_flow_memory_stride(store->is_v6));
 }
 
 static struct fn_flow *flow_of(const struct fn_flow_table *table, uint32_t reference)
 {
-	return place_of(&table->stores[!!(reference & IS_V6)], reference & INDEX_MASK);
+	return place_of(&table->stores[!!(reference & FN_FLOW_IS_V6)], reference & FN_FLOW_INDEX_MASK);
 }
 
-static bool store_init(struct store *store, uint32_t key_size, uint32_t limit)
+static bool store_init(struct store *store, const struct fn_flow_memory *memory, bool is_v6)
 {
-	size_t size = offsetof(struct fn_flow, keys) + 2 * key_size;
-
-	store->stride = (uint32_t)(size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-	/* At least one more than the limit needs, for flows that were removed and are not freed yet. */
-	store->chunk_limit = limit / CHUNK_FLOWS + 2;
+	store->is_v6 = is_v6;
+	store->chunk_limit = memory->chunk_limit[is_v6];
 	store->chunks = calloc(store->chunk_limit, sizeof(*store->chunks));
 	return store->chunks;
 }
@@ -120,7 +92,7 @@ static bool store_init(struct store *store, uint32_t key_size, uint32_t limit)
 static struct fn_flow *allocate(struct fn_flow_table *table, bool is_v6)
 {
 	struct store *store = &table->stores[is_v6];
-	uint32_t index = store->used, chunk = index >> CHUNK_BITS;
+	uint32_t index = store->used, chunk = index >> FN_FLOW_CHUNK_BITS;
 	struct fn_flow *flow;
 
 	if (store->free) {
@@ -131,15 +103,17 @@ static struct fn_flow *allocate(struct fn_flow_table *table, bool is_v6)
 	if (chunk >= store->chunk_limit)
 		return NULL;
 	if (!store->chunks[chunk])
-		store->chunks[chunk] = aligned_alloc(CACHE_LINE, (size_t)CHUNK_FLOWS * store->stride);
+		store->chunks[chunk] = table->memory->get_chunk(table->memory, is_v6, chunk);
 	if (!store->chunks[chunk])
 		return NULL;
 	store->used++;
 	flow = place_of(store, index);
-	flow->reference = (uint32_t)OUTBOUND << KIND_SHIFT | (is_v6 ? IS_V6 : 0) | index;
+	flow->slot = FN_FLOW_NO_SLOT;
+	flow->reference = (uint32_t)FN_FLOW_OUTBOUND << FN_FLOW_KIND_SHIFT | (is_v6 ? FN_FLOW_IS_V6 : 0) | index;
 	return flow;
 }
 
+/* Release the servers of the flows; their memory goes with the table's. */
 static void store_free(struct store *store)
 {
 	for (uint32_t index = 0; index < store->used; index++) {
@@ -148,55 +122,30 @@ static void store_free(struct store *store)
 		if (flow->server)
 			fn_server_release(flow->server);
 	}
-	for (uint32_t chunk = 0; store->chunks && chunk < store->chunk_limit; chunk++)
-		free(store->chunks[chunk]);
 	free(store->chunks);
 }
 
 /* The table as a whole. */
 
-static size_t entries_size(const struct fn_flow_table *table)
+struct fn_flow_table *fn_flow_table_create(uint32_t limit, const struct fn_hash_key *key, int64_t now,
+					   struct fn_flow_memory *memory)
 {
-	return ((size_t)table->mask + 1) * sizeof(struct entry);
-}
+	struct fn_flow_table *table = calloc(1, sizeof(*table));
 
-/* Make room for two entries a flow, half of them empty even when the table is full. */
-static bool map_entries(struct fn_flow_table *table)
-{
-	uint32_t places = 4;
-	void *entries;
-
-	while (places < 4 * table->limit)
-		places *= 2;
-	table->mask = places - 1;
-	entries = mmap(NULL, entries_size(table), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (entries == MAP_FAILED)
-		return false;
-	table->entries = entries;
-	if (entries_size(table) >= HUGE_FROM)
-		madvise(entries, entries_size(table), MADV_HUGEPAGE);   /* a wish: any answer will do */
-	return true;
-}
-
-struct fn_flow_table *fn_flow_table_create(uint32_t limit, const struct fn_hash_key *key, int64_t now)
-{
-	struct fn_flow_table *table;
-
-	if (limit > LIMIT_MAX)
-		return NULL;
-	table = calloc(1, sizeof(*table));
 	if (!table)
 		return NULL;
 	table->limit = limit;
 	table->key = *key;
 	table->next_slot = (uint32_t)(now / SLOT);
 	table->calendar = calloc(CALENDAR_SLOTS, sizeof(*table->calendar));
-	if (!store_init(&table->stores[0], 12, limit) || !store_init(&table->stores[1], FN_KEY_MAX, limit) ||
-	    !table->calendar || !map_entries(table)) {
+	if (!store_init(&table->stores[0], memory, false) || !store_init(&table->stores[1], memory, true) ||
+	    !table->calendar) {
 		fn_flow_table_destroy(table);
 		return NULL;
 	}
+	table->memory = memory;
+	table->entries = memory->entries;
+	table->mask = memory->places - 1;
 	return table;
 }
 
@@ -206,8 +155,8 @@ void fn_flow_table_destroy(struct fn_flow_table *table)
 		return;
 	store_free(&table->stores[0]);
 	store_free(&table->stores[1]);
-	if (table->entries)
-		munmap(table->entries, entries_size(table));
+	if (table->memory)
+		table->memory->destroy(table->memory);
 	free(table->calendar);
 	free(table);
 }
@@ -232,7 +181,7 @@ bool fn_flow_table_is_full(const struct fn_flow_table *table)
 uint64_t fn_flow_table_hash(const struct fn_flow_table *table, uint8_t protocol, const uint8_t *key,
 			    uint32_t key_size)
 {
-	return fn_hash(&table->key, key, key_size, protocol);
+	return fn_flow_hash(&table->key, protocol, key, key_size);
 }
 
 /* One-packet scheduling: a client's datagrams go to many servers, one flow for each. */
@@ -256,58 +205,75 @@ static uint64_t hash_outbound(const struct fn_flow_table *table, const struct fn
 	return fn_flow_table_hash(table, flow->protocol, fn_flow_key(flow, FN_OUTBOUND), flow->key_size);
 }
 
-static uint32_t tag_of(uint64_t hash)
+static uint32_t reference_to(const struct fn_flow *flow, enum fn_flow_kind kind)
 {
-	return (uint32_t)hash;
+	return (uint32_t)kind << FN_FLOW_KIND_SHIFT | (flow->reference & (FN_FLOW_IS_V6 | FN_FLOW_INDEX_MASK));
 }
 
-static uint32_t reference_to(const struct fn_flow *flow, enum kind kind)
+static enum fn_flow_kind inbound_kind(const struct fn_flow *flow)
 {
-	return (uint32_t)kind << KIND_SHIFT | (flow->reference & (IS_V6 | INDEX_MASK));
+	return flow->one_packet ? FN_FLOW_ONE_PACKET : FN_FLOW_INBOUND;
 }
 
-static enum kind inbound_kind(const struct fn_flow *flow)
+/* Write an entry in one step, and after all that was written of the flow it leads to. */
+static void set_entry(struct fn_flow_table *table, uint32_t at, struct fn_flow_entry entry)
 {
-	return flow->one_packet ? ONE_PACKET : INBOUND;
+	uint64_t word;
+
+	memcpy(&word, &entry, sizeof(word));
+	__atomic_store_n((uint64_t *)&table->entries[at], word, __ATOMIC_RELEASE);
+}
+
+/* Return where the entry with *reference* is, or the empty one that a search for it ends at. */
+static uint32_t find_entry(const struct fn_flow_table *table, uint64_t hash, uint32_t reference)
+{
+	uint32_t at = fn_flow_tag(hash) & table->mask;
+
+	while (table->entries[at].reference && table->entries[at].reference != reference)
+		at = (at + 1) & table->mask;
+	return at;
 }
 
 static void insert(struct fn_flow_table *table, uint64_t hash, uint32_t reference)
 {
-	uint32_t tag = tag_of(hash), at = tag & table->mask;
+	uint32_t tag = fn_flow_tag(hash), at = tag & table->mask;
 
 	while (table->entries[at].reference)
 		at = (at + 1) & table->mask;
-	table->entries[at] = (struct entry){ tag, reference };
+	set_entry(table, at, (struct fn_flow_entry){ tag, reference });
 }
 
-/* Take the entry out and close the gap, so that no search stops short of what lies behind. */
-static void erase(struct fn_flow_table *table, uint64_t hash, uint32_t reference)
+/* Take the entry at *gap* out and close the gap, so that no search stops short of what lies behind. */
+static void erase_at(struct fn_flow_table *table, uint32_t gap)
 {
-	struct entry *entries = table->entries;
-	uint32_t mask = table->mask, gap = tag_of(hash) & mask;
+	const struct fn_flow_entry *entries = table->entries;
+	uint32_t mask = table->mask;
 
-	while (entries[gap].reference != reference)
-		gap = (gap + 1) & mask;
 	for (uint32_t at = (gap + 1) & mask; entries[at].reference; at = (at + 1) & mask) {
 		uint32_t home = entries[at].tag & mask;
 
 		if (((at - home) & mask) >= ((at - gap) & mask)) {
-			entries[gap] = entries[at];
+			set_entry(table, gap, entries[at]);
 			gap = at;
 		}
 	}
-	entries[gap] = (struct entry){ 0, 0 };
+	set_entry(table, gap, (struct fn_flow_entry){ 0, 0 });
+}
+
+static void erase(struct fn_flow_table *table, uint64_t hash, uint32_t reference)
+{
+	erase_at(table, find_entry(table, hash, reference));
 }
 
 void fn_flow_table_prefetch(const struct fn_flow_table *table, uint64_t hash)
 {
-	__builtin_prefetch(&table->entries[tag_of(hash) & table->mask]);
+	__builtin_prefetch(&table->entries[fn_flow_tag(hash) & table->mask]);
 }
 
 void fn_flow_table_prefetch_flow(const struct fn_flow_table *table, uint64_t hash)
 {
-	uint32_t tag = tag_of(hash);
-	const struct entry *entry;
+	uint32_t tag = fn_flow_tag(hash);
+	const struct fn_flow_entry *entry;
 
 	for (uint32_t at = tag & table->mask; (entry = &table->entries[at])->reference; at = (at + 1) & table->mask) {
 		if (entry->tag == tag) {
@@ -315,7 +281,7 @@ void fn_flow_table_prefetch_flow(const struct fn_flow_table *table, uint64_t has
 
 			/* Counters and times are in the first line, state and keys in the second. */
 			__builtin_prefetch(flow, 1);
-			__builtin_prefetch(flow + CACHE_LINE, 1);
+			__builtin_prefetch(flow + offsetof(struct fn_flow, state), 1);
 			return;
 		}
 	}
@@ -329,17 +295,17 @@ static bool has_key(const struct fn_flow *flow, enum fn_direction direction, con
 struct fn_flow *fn_flow_table_find(struct fn_flow_table *table, uint64_t hash, uint8_t protocol,
 				   const uint8_t *key, uint32_t key_size, enum fn_direction *direction)
 {
-	uint32_t tag = tag_of(hash);
-	const struct entry *entry;
+	uint32_t tag = fn_flow_tag(hash);
+	const struct fn_flow_entry *entry;
 
 	for (uint32_t at = tag & table->mask; (entry = &table->entries[at])->reference; at = (at + 1) & table->mask) {
-		enum kind kind = entry->reference >> KIND_SHIFT;
+		enum fn_flow_kind kind = entry->reference >> FN_FLOW_KIND_SHIFT;
 		struct fn_flow *flow;
 
-		if (entry->tag != tag || kind == ONE_PACKET)
+		if (entry->tag != tag || kind == FN_FLOW_ONE_PACKET)
 			continue;
 		flow = flow_of(table, entry->reference);
-		*direction = kind == INBOUND ? FN_INBOUND : FN_OUTBOUND;
+		*direction = kind == FN_FLOW_INBOUND ? FN_INBOUND : FN_OUTBOUND;
 		if (flow->protocol == protocol && has_key(flow, *direction, key, key_size))
 			return flow;
 	}
@@ -349,13 +315,13 @@ struct fn_flow *fn_flow_table_find(struct fn_flow_table *table, uint64_t hash, u
 struct fn_flow *fn_flow_table_find_one_packet(struct fn_flow_table *table, const uint8_t *key, uint32_t key_size,
 					      const struct fn_server *server)
 {
-	uint32_t tag = tag_of(hash_one_packet(table, key, key_size, server));
-	const struct entry *entry;
+	uint32_t tag = fn_flow_tag(hash_one_packet(table, key, key_size, server));
+	const struct fn_flow_entry *entry;
 
 	for (uint32_t at = tag & table->mask; (entry = &table->entries[at])->reference; at = (at + 1) & table->mask) {
 		struct fn_flow *flow;
 
-		if (entry->tag != tag || entry->reference >> KIND_SHIFT != ONE_PACKET)
+		if (entry->tag != tag || entry->reference >> FN_FLOW_KIND_SHIFT != FN_FLOW_ONE_PACKET)
 			continue;
 		flow = flow_of(table, entry->reference);
 		if (flow->server == server && has_key(flow, FN_INBOUND, key, key_size))
@@ -406,32 +372,38 @@ static void leave(struct fn_flow_table *table, struct fn_flow *flow)
 
 /* Flows come and go. */
 
-struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, struct fn_server *server, const uint8_t *inbound_key,
-				  const uint8_t *outbound_key, uint32_t key_size, uint16_t lip, int64_t timeout,
-				  int64_t now)
+struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, const struct fn_flow_opening *opening, int64_t now)
 {
-	struct fn_flow *flow = allocate(table, key_size == FN_KEY_MAX);
+	struct fn_server *server = opening->server;
+	bool is_tcp = server->service->protocol == FN_TCP;
+	struct fn_flow *flow = allocate(table, opening->key_size == FN_KEY_MAX);
+	struct fn_flow record;
 
 	if (!flow)
 		return NULL;
-	*flow = (struct fn_flow){
-		.server = server,
-		.created = now,
+	record = (struct fn_flow){
 		.last_seen = now,
-		.timeout = timeout,
+		.created = now,
+		.timeout = opening->timeout,
+		.server = server,
+		.state = is_tcp ? (uint32_t)FN_SYN_SENT : (uint32_t)FN_UNREPLIED,
+		.slot = FN_FLOW_NO_SLOT,
 		.reference = flow->reference,
-		.lip = lip,
+		.counter = server->counter,
+		.lip = opening->lip,
+		.mss = opening->mss,
+		.noted = is_tcp ? (uint8_t)FN_SYN_SENT : (uint8_t)FN_UNREPLIED,
 		.protocol = server->service->protocol,
-		.state = server->service->protocol == FN_TCP ? (uint8_t)FN_SYN_SENT : (uint8_t)FN_UNREPLIED,
-		.key_size = (uint8_t)key_size,
+		.key_size = (uint8_t)opening->key_size,
 		.one_packet = server->service->one_packet,
 	};
-	memcpy(flow->keys, inbound_key, key_size);
-	memcpy(flow->keys + key_size, outbound_key, key_size);
+	memcpy(flow, &record, sizeof(record));   /* whoever is killed here leaves a flow that is not in the table */
+	memcpy(flow->keys, opening->inbound_key, opening->key_size);
+	memcpy(flow->keys + opening->key_size, opening->outbound_key, opening->key_size);
 	prepare_rewrite(flow, FN_INBOUND);
 	prepare_rewrite(flow, FN_OUTBOUND);
 	fn_server_hold(server);
-	insert(table, hash_outbound(table, flow), reference_to(flow, OUTBOUND));
+	insert(table, hash_outbound(table, flow), reference_to(flow, FN_FLOW_OUTBOUND));
 	insert(table, hash_inbound(table, flow), reference_to(flow, inbound_kind(flow)));
 	table->count++;
 	enter(table, flow, table->next_slot);
@@ -440,21 +412,109 @@ struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, struct fn_server 
 
 void fn_flow_table_remove(struct fn_flow_table *table, struct fn_flow *flow)
 {
-	erase(table, hash_outbound(table, flow), reference_to(flow, OUTBOUND));
-	erase(table, hash_inbound(table, flow), reference_to(flow, inbound_kind(flow)));
 	leave(table, flow);
-	flow->slot = NO_SLOT;
+	flow->slot = FN_FLOW_NO_SLOT;
+	erase(table, hash_outbound(table, flow), reference_to(flow, FN_FLOW_OUTBOUND));
+	erase(table, hash_inbound(table, flow), reference_to(flow, inbound_kind(flow)));
 	table->count--;
 }
 
 void fn_flow_table_free(struct fn_flow_table *table, struct fn_flow *flow)
 {
-	struct store *store = &table->stores[!!(flow->reference & IS_V6)];
+	struct store *store = &table->stores[!!(flow->reference & FN_FLOW_IS_V6)];
+	uint32_t *list = table->memory->wait_for_readers ? &store->freed : &store->free;
 
 	fn_server_release(flow->server);
 	flow->server = NULL;
-	flow->next = store->free;
-	store->free = flow->reference;
+	flow->next = *list;
+	*list = flow->reference;
+}
+
+void fn_flow_table_prepare(const struct fn_flow_table *table)
+{
+	struct fn_flow_memory *memory = table->memory;
+
+	for (int family = 0; memory->prepare_chunks && family < 2; family++) {
+		uint32_t used = __atomic_load_n(&table->stores[family].used, __ATOMIC_RELAXED);
+
+		memory->prepare_chunks(memory, family, 2 * (used >> FN_FLOW_CHUNK_BITS) + CHUNKS_AHEAD);
+	}
+}
+
+bool fn_flow_table_begin_reclaim(struct fn_flow_table *table)
+{
+	bool is_needed = false;
+
+	for (int family = 0; family < 2; family++) {
+		struct store *store = &table->stores[family];
+
+		if (store->leaving)
+			return false;   /* another call is waiting for them */
+		is_needed |= store->freed != 0;
+	}
+	for (int family = 0; is_needed && family < 2; family++) {
+		struct store *store = &table->stores[family];
+
+		store->leaving = store->freed;
+		store->freed = 0;
+	}
+	return is_needed;
+}
+
+void fn_flow_table_wait_for_readers(const struct fn_flow_table *table)
+{
+	table->memory->wait_for_readers(table->memory);
+}
+
+void fn_flow_table_end_reclaim(struct fn_flow_table *table)
+{
+	for (int family = 0; family < 2; family++) {
+		struct store *store = &table->stores[family];
+
+		while (store->leaving) {
+			struct fn_flow *flow = flow_of(table, store->leaving);
+
+			store->leaving = flow->next;
+			flow->next = store->free;
+			store->free = flow->reference;
+		}
+	}
+}
+
+/* Return the flow of a bit in *word* of a family, which is taken off, or NULL. */
+static struct fn_flow *take_changed(struct store *store, uint64_t *words, uint32_t word)
+{
+	uint64_t bits;
+
+	while ((bits = __atomic_load_n(&words[word], __ATOMIC_RELAXED))) {
+		uint32_t bit = (uint32_t)__builtin_ctzll(bits);
+		struct fn_flow *flow;
+
+		__atomic_fetch_and(&words[word], ~(UINT64_C(1) << bit), __ATOMIC_ACQ_REL);
+		if (word * 64 + bit >= store->used)
+			continue;
+		flow = place_of(store, word * 64 + bit);
+		if (flow->slot != FN_FLOW_NO_SLOT)
+			return flow;
+	}
+	return NULL;
+}
+
+struct fn_flow *fn_flow_table_next_changed(struct fn_flow_table *table, uint64_t *cursor)
+{
+	/* The family is in the upper half of the cursor, the word in the lower. */
+	for (uint64_t family; (family = *cursor >> 32) < 2; *cursor = (family + 1) << 32) {
+		struct store *store = &table->stores[family];
+		uint64_t *words = table->memory->changed[family];
+
+		for (; words && (uint64_t)(uint32_t)*cursor * 64 < store->used; ++*cursor) {
+			struct fn_flow *flow = take_changed(store, words, (uint32_t)*cursor);
+
+			if (flow)
+				return flow;
+		}
+	}
+	return NULL;
 }
 
 void fn_flow_table_set_timeout(struct fn_flow_table *table, struct fn_flow *flow, int64_t timeout)
@@ -494,6 +554,107 @@ struct fn_flow *fn_flow_table_expire(struct fn_flow_table *table, int64_t now, u
 	return NULL;
 }
 
+/* Taking over. */
+
+static bool is_live(const struct fn_flow_table *table, uint32_t reference)
+{
+	const struct store *store = &table->stores[!!(reference & FN_FLOW_IS_V6)];
+	uint32_t index = reference & FN_FLOW_INDEX_MASK;
+
+	return index < store->used && place_of(store, index)->slot != FN_FLOW_NO_SLOT;
+}
+
+/* Whether the entry *at* is the first that leads where it leads, and says so rightly. */
+static bool is_right(const struct fn_flow_table *table, uint32_t at)
+{
+	const struct fn_flow_entry *entry = &table->entries[at];
+	enum fn_flow_kind kind = entry->reference >> FN_FLOW_KIND_SHIFT;
+	const struct fn_flow *flow;
+	uint64_t hash;
+
+	if (!is_live(table, entry->reference))
+		return false;
+	flow = flow_of(table, entry->reference);
+	if (kind != FN_FLOW_OUTBOUND && kind != inbound_kind(flow))
+		return false;
+	hash = kind == FN_FLOW_OUTBOUND ? hash_outbound(table, flow) : hash_inbound(table, flow);
+	return fn_flow_tag(hash) == entry->tag && find_entry(table, hash, entry->reference) == at;
+}
+
+static void mend_entries(struct fn_flow_table *table)
+{
+	for (uint32_t at = 0; at <= table->mask; at++)
+		while (table->entries[at].reference && !is_right(table, at))
+			erase_at(table, at);
+}
+
+static void mend_entry(struct fn_flow_table *table, uint64_t hash, uint32_t reference)
+{
+	uint32_t at = find_entry(table, hash, reference);
+
+	if (!table->entries[at].reference)
+		set_entry(table, at, (struct fn_flow_entry){ fn_flow_tag(hash), reference });
+}
+
+/* Forget the flow of a place, which somebody may still be reading. */
+static void clear(struct store *store, struct fn_flow *flow)
+{
+	flow->slot = FN_FLOW_NO_SLOT;
+	flow->server = NULL;
+	flow->next = store->freed;
+	store->freed = flow->reference;
+}
+
+static bool adopt_flow(struct fn_flow_table *table, struct fn_flow *flow, fn_flow_adopter *adopt, void *context)
+{
+	struct fn_server *server = adopt(context, flow);
+
+	if (!server)
+		return false;
+	flow->server = server;
+	flow->counter = server->counter;
+	fn_server_hold(server);
+	table->count++;
+	enter(table, flow, table->next_slot);
+	return true;
+}
+
+static void adopt_store(struct fn_flow_table *table, struct store *store, fn_flow_adopter *adopt, void *context)
+{
+	uint32_t places = table->memory->chunks[store->is_v6] << FN_FLOW_CHUNK_BITS;
+
+	for (uint32_t index = 0; index < places; index++) {
+		struct fn_flow *flow;
+
+		if (index % FN_FLOW_CHUNK == 0)
+			store->chunks[index >> FN_FLOW_CHUNK_BITS] =
+				table->memory->get_chunk(table->memory, store->is_v6, index >> FN_FLOW_CHUNK_BITS);
+		flow = place_of(store, index);
+		if (!flow->reference)
+			return;   /* places are used in order */
+		store->used = index + 1;
+		if (flow->slot == FN_FLOW_NO_SLOT || !adopt_flow(table, flow, adopt, context))
+			clear(store, flow);
+	}
+}
+
+uint32_t fn_flow_table_adopt(struct fn_flow_table *table, fn_flow_adopter *adopt, void *context)
+{
+	adopt_store(table, &table->stores[0], adopt, context);
+	adopt_store(table, &table->stores[1], adopt, context);
+	mend_entries(table);
+	for (int family = 0; family < 2; family++)
+		for (uint32_t index = 0; index < table->stores[family].used; index++) {
+			struct fn_flow *flow = place_of(&table->stores[family], index);
+
+			if (flow->slot == FN_FLOW_NO_SLOT)
+				continue;
+			mend_entry(table, hash_outbound(table, flow), reference_to(flow, FN_FLOW_OUTBOUND));
+			mend_entry(table, hash_inbound(table, flow), reference_to(flow, inbound_kind(flow)));
+		}
+	return table->count;
+}
+
 const struct fn_flow *fn_flow_table_walk(const struct fn_flow_table *table, uint64_t *cursor)
 {
 	/* The family is in the upper half of the cursor, the index in the lower. */
@@ -503,7 +664,7 @@ const struct fn_flow *fn_flow_table_walk(const struct fn_flow_table *table, uint
 		while ((uint32_t)*cursor < store->used) {
 			const struct fn_flow *flow = place_of(store, (uint32_t)(*cursor)++);
 
-			if (flow->slot != NO_SLOT)
+			if (flow->slot != FN_FLOW_NO_SLOT)
 				return flow;
 		}
 	}

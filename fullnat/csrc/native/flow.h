@@ -7,62 +7,34 @@
  *               <--outbound---            |            <---
  *
  * Theory.  The table maps the key of each direction to the flow: open addressing with linear
- * probing over entries of eight bytes (half the hash and a reference), so that a lookup is one
- * cache line of the table and the flow's own.  It has its full size from the start, as virtual memory
- * that the kernel backs page by page as it is used: nothing is ever rehashed, no packet waits for
- * a table to grow.  Flows live in chunks that never move, one kind a family.
+ * probing over the entries of flow_record.h, in the memory it is given (flow_memory.h).
  *
  * Expiry is the calendar of the twin: a ring of lists, one a second.
  */
 #ifndef FULLNAT_NATIVE_FLOW_H
 #define FULLNAT_NATIVE_FLOW_H
 
-#include "../core/packet.h"
 #include "../core/rewrite.h"
-#include "hash.h"
+#include "flow_memory.h"
 #include "service.h"
 
-/* One tracked connection of any protocol: both directions, its state and its idle timeout. */
-struct fn_flow {
-	struct fn_server *server;          /* held */
-	int64_t created;                   /* nanoseconds, as all times */
-	int64_t last_seen;
-	int64_t timeout;
-	uint64_t packets[2];               /* by enum fn_direction */
-	uint64_t bytes[2];
-	uint32_t slot;                     /* of the calendar, and the neighbours in it: references */
-	uint32_t next;
-	uint32_t previous;
-	uint32_t reference;                /* its own */
-	uint16_t lip;                      /* which of the pool's addresses */
-	uint16_t ip_delta[2];              /* of struct fn_rewrite, by direction */
-	uint16_t transport_delta[2];
-	uint8_t protocol;
-	uint8_t state;                     /* enum fn_tcp_state or fn_udp_state */
-	uint8_t key_size;                  /* 12 or 36 */
-	bool one_packet;
-	uint8_t keys[];                    /* inbound, outbound */
-};
-
 struct fn_flow_table;
-
-/* Return the key of packets of *direction*. */
-static inline const uint8_t *fn_flow_key(const struct fn_flow *flow, enum fn_direction direction)
-{
-	return flow->keys + (direction == FN_INBOUND ? 0 : flow->key_size);
-}
 
 /* Return what turns packets of *direction* into those of the other side. */
 struct fn_rewrite fn_flow_rewrite(const struct fn_flow *flow, enum fn_direction direction);
 
-/* Whether IPVS would count it as active: TCP, and established. */
+/* Whether its server counts it as active, as IPVS does: TCP, and established. */
 static inline bool fn_flow_is_active(const struct fn_flow *flow)
 {
-	return flow->protocol == FN_TCP && flow->state == FN_ESTABLISHED;
+	return flow->protocol == FN_TCP && flow->noted == FN_ESTABLISHED;
 }
 
-/* Return an empty table for at most *limit* flows, or NULL when memory cannot be had. */
-struct fn_flow_table *fn_flow_table_create(uint32_t limit, const struct fn_hash_key *key, int64_t now);
+/*
+ * Return an empty table for at most *limit* flows, or NULL when memory cannot be had.  *memory* has
+ * room for them and becomes the table's; not on NULL.
+ */
+struct fn_flow_table *fn_flow_table_create(uint32_t limit, const struct fn_hash_key *key, int64_t now,
+					   struct fn_flow_memory *memory);
 void fn_flow_table_destroy(struct fn_flow_table *table);   /* releases the servers of its flows */
 
 uint32_t fn_flow_table_count(const struct fn_flow_table *table);
@@ -84,17 +56,58 @@ struct fn_flow *fn_flow_table_find(struct fn_flow_table *table, uint64_t hash, u
 struct fn_flow *fn_flow_table_find_one_packet(struct fn_flow_table *table, const uint8_t *key, uint32_t key_size,
 					      const struct fn_server *server);
 
+/* What a new flow is made of. */
+struct fn_flow_opening {
+	struct fn_server *server;
+	const uint8_t *inbound_key;
+	const uint8_t *outbound_key;
+	uint32_t key_size;             /* of both */
+	uint16_t lip;
+	uint16_t mss;                  /* no SYN may offer more; for the kernel, which does not know path MTUs */
+	int64_t timeout;               /* its first idle timeout */
+};
+
 /*
- * Add and return a flow to *server*, which it holds; NULL when memory ran out (the caller has asked
- * is_full()).  Its keys are in no other flow; *timeout* is its first idle timeout.
+ * Add and return a flow, which holds its server; NULL when memory ran out (the caller has asked
+ * is_full()).  Its keys are in no other flow.
  */
-struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, struct fn_server *server, const uint8_t *inbound_key,
-				  const uint8_t *outbound_key, uint32_t key_size, uint16_t lip, int64_t timeout,
-				  int64_t now);
+struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, const struct fn_flow_opening *opening, int64_t now);
 /* Take *flow* out of the table; it can still be read, and is freed by fn_flow_table_free(). */
 void fn_flow_table_remove(struct fn_flow_table *table, struct fn_flow *flow);
-/* Free a removed flow and release its server. */
+/* Free a removed flow and release its server.  Where others read the memory, its place rests: see reclaim. */
 void fn_flow_table_free(struct fn_flow_table *table, struct fn_flow *flow);
+
+/*
+ * Make the places of flows that were freed before this call usable again.  The table is locked for
+ * the first and the last of these, not for the one between, which may wait for others to have read:
+ *
+ *     if (fn_flow_table_begin_reclaim(table)) {
+ *             fn_flow_table_wait_for_readers(table);
+ *             fn_flow_table_end_reclaim(table);
+ *     }
+ */
+bool fn_flow_table_begin_reclaim(struct fn_flow_table *table);
+void fn_flow_table_wait_for_readers(const struct fn_flow_table *table);
+void fn_flow_table_end_reclaim(struct fn_flow_table *table);
+
+/* Make room for as many flows as there are, ahead of need, where that takes long.  Needs no lock. */
+void fn_flow_table_prepare(const struct fn_flow_table *table);
+
+/*
+ * Return a flow whose state the kernel changed since this last returned it, or NULL when there is
+ * none behind *cursor*, which moves.  Start with 0.
+ */
+struct fn_flow *fn_flow_table_next_changed(struct fn_flow_table *table, uint64_t *cursor);
+
+/*
+ * Take over the flows that lie in the memory of a new table, left by another process of this
+ * machine: of each *adopt* is asked its server, and may set what is the engine's own.  The table
+ * holds that server; NULL has the flow removed.  Return how many there are.
+ *
+ * Whoever was killed while adding or removing one left entries too many or too few: they are mended.
+ */
+typedef struct fn_server *fn_flow_adopter(void *context, struct fn_flow *flow);
+uint32_t fn_flow_table_adopt(struct fn_flow_table *table, fn_flow_adopter *adopt, void *context);
 
 /* Give *flow* another idle timeout, counted from its last packet. */
 void fn_flow_table_set_timeout(struct fn_flow_table *table, struct fn_flow *flow, int64_t timeout);

@@ -8,7 +8,7 @@
 #ifndef FULLNAT_NATIVE_FRAGMENT_H
 #define FULLNAT_NATIVE_FRAGMENT_H
 
-#include "hash.h"
+#include "../core/hash.h"
 #include "service.h"
 #include "translation.h"
 

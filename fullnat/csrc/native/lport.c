@@ -37,6 +37,7 @@ struct queue {
 	uint32_t start;
 	uint32_t stride;
 	uint32_t in_use;
+	uint64_t *apart;         /* a bit a port that claim() took out of its turn; NULL: none */
 	struct ring rested;      /* ports */
 	struct ring resting;     /* struct resting, in the order they will be ready */
 	struct ring left_out;    /* ports */
@@ -259,6 +260,7 @@ static struct queue *queue_of(struct fn_lport_pool *pool, struct fn_ports *ports
 
 static void free_queue(struct queue *queue)
 {
+	free(queue->apart);
 	free(queue->rested.items);
 	free(queue->resting.items);
 	free(queue->left_out.items);
@@ -288,13 +290,20 @@ static void move_rested(struct queue *queue, int64_t now)
 	}
 }
 
+/* Whether a port, by its distance from the lowest, was taken out of its turn, and is no longer fresh. */
+static bool is_apart(const struct queue *queue, uint32_t offset)
+{
+	return queue->apart && queue->apart[offset / 64] >> offset % 64 & 1;
+}
+
 static bool take(const struct fn_lport_pool *pool, struct queue *queue, int64_t now, uint16_t *port)
 {
 	while (queue->fresh < pool->size) {
 		uint64_t step = (uint64_t)queue->fresh++ * queue->stride;
+		uint32_t offset = (uint32_t)((queue->start + step) % pool->size);
 
-		*port = (uint16_t)(pool->low + (queue->start + step) % pool->size);
-		if (admit(pool, queue, *port))
+		*port = (uint16_t)(pool->low + offset);
+		if (!is_apart(queue, offset) && admit(pool, queue, *port))
 			return true;
 	}
 	move_rested(queue, now);
@@ -485,6 +494,27 @@ bool fn_lport_pool_allocate(struct fn_lport_pool *pool, struct fn_ports *ports, 
 			return true;
 	}
 	return false;
+}
+
+bool fn_lport_pool_claim(struct fn_lport_pool *pool, struct fn_ports *ports, const struct fn_address *address,
+			 uint16_t port, uint16_t *lip)
+{
+	uint32_t number = find_address(pool, address), offset = (uint32_t)port - pool->low;
+	struct queue *queue;
+
+	if (number >= pool->count || offset >= pool->size || is_excluded(pool, (uint16_t)number, port))
+		return false;
+	*lip = (uint16_t)number;
+	queue = queue_of(pool, ports, *lip);
+	if (!queue || queue->fresh || is_apart(queue, offset))
+		return false;
+	if (!queue->apart)
+		queue->apart = calloc(pool->size / 64 + 1, sizeof(*queue->apart));
+	if (!queue->apart)
+		return false;
+	queue->apart[offset / 64] |= UINT64_C(1) << offset % 64;
+	queue->in_use++;
+	return true;
 }
 
 void fn_lport_pool_release(struct fn_lport_pool *pool, struct fn_ports *ports, uint16_t lip, uint16_t port,

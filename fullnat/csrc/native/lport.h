@@ -6,8 +6,8 @@
 #ifndef FULLNAT_NATIVE_LPORT_H
 #define FULLNAT_NATIVE_LPORT_H
 
+#include "../core/hash.h"
 #include "endpoint.h"
-#include "hash.h"
 #include "prng.h"
 
 struct fn_lport_pool;
@@ -49,6 +49,12 @@ const struct fn_address *fn_lport_pool_address(const struct fn_lport_pool *pool,
 /* Take a free port for *client*: set *lip* and *port*, or return false when every address is spent. */
 bool fn_lport_pool_allocate(struct fn_lport_pool *pool, struct fn_ports *ports, const struct fn_address *client,
 			    int64_t now, uint16_t *lip, uint16_t *port);
+/*
+ * Take *port* of *address* for a flow that has it already, and set *lip*; false when it is not the
+ * pool's to give, or taken.  Before the first allocate() towards the server.
+ */
+bool fn_lport_pool_claim(struct fn_lport_pool *pool, struct fn_ports *ports, const struct fn_address *address,
+			 uint16_t port, uint16_t *lip);
 /*
  * Take a port back from a flow whose last packet came at *last_seen*.  A port that cannot be noted
  * because memory ran out is lost, and counts as in use for ever.

@@ -128,6 +128,7 @@ PyObject *fn_director_object_decide(PyObject *self, PyObject *arguments, PyObjec
 PyObject *fn_director_object_answer(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_expire(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_counters(PyObject *self, PyObject *nothing);
+PyObject *fn_director_object_carried(PyObject *self, PyObject *nothing);
 PyObject *fn_director_object_servers(PyObject *self, PyObject *nothing);
 PyObject *fn_director_object_flows(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_ports(PyObject *self, PyObject *arguments, PyObject *keywords);

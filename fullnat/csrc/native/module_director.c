@@ -2,6 +2,9 @@
 /* Director: what it is made of, its services and servers, and settings.  See module.h for the rules. */
 #include "module.h"
 
+#include "adopt.h"
+
+#include <limits.h>
 #include <stdlib.h>
 
 enum {
@@ -30,6 +33,57 @@ struct lists {
 	struct fn_address *addresses;
 	struct fn_address *answers_ping;
 };
+
+static bool read_descriptor(PyObject *row, void *item)
+{
+	struct fn_integer descriptor = { "fastpath, map", 0, INT_MAX, 0 };
+
+	if (!fn_argument_integer(row, &descriptor))
+		return false;
+	*(int *)item = (int)descriptor.value;
+	return true;
+}
+
+static int read_maps(PyObject *object, void *argument)
+{
+	uint32_t count;
+	int *maps = fn_argument_rows(object, "fastpath, maps", FN_MAPS, sizeof(*maps), read_descriptor, &count);
+
+	if (!maps)
+		return 0;
+	if (count == FN_MAPS)
+		memcpy(argument, maps, FN_MAPS * sizeof(*maps));
+	else
+		PyErr_Format(PyExc_ValueError, "fastpath, maps: %d of them", FN_MAPS);
+	free(maps);
+	return count == FN_MAPS;
+}
+
+/* None, or what fn_fastpath_create() needs; the fast path is made at once. */
+static int read_fastpath(PyObject *object, void *argument)
+{
+#define EXPECTED "fastpath must be None or a tuple (maps, limit, servers, cpus)"
+	struct fn_fastpath **fastpath = argument;
+	struct fn_fastpath_options options;
+	struct fn_integer limit = { "fastpath, limit", 1, TABLE_MAX, 0 };
+	struct fn_integer servers = { "fastpath, servers", 2, UINT16_MAX, 0 };
+	struct fn_integer cpus = { "fastpath, cpus", 1, UINT16_MAX, 0 };
+
+	if (object == Py_None)
+		return 1;
+	if (!fn_argument_is_tuple(object, EXPECTED) ||
+	    !PyArg_ParseTuple(object, "O&O&O&O&;" EXPECTED, read_maps, options.maps, fn_argument_integer, &limit,
+			      fn_argument_integer, &servers, fn_argument_integer, &cpus))
+		return 0;
+#undef EXPECTED
+	options.limit = (uint32_t)limit.value;
+	options.servers = (uint32_t)servers.value;
+	options.cpus = (uint32_t)cpus.value;
+	*fastpath = fn_fastpath_create(&options);
+	if (!*fastpath)
+		PyErr_SetFromErrno(PyExc_OSError);
+	return *fastpath != NULL;
+}
 
 static int read_port_range(PyObject *object, void *argument)
 {
@@ -75,7 +129,7 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 			 PyObject *keywords)
 {
 	static const char *const names[] = { "flow_limit", "persistence_limit", "fragment_limit", "addresses",
-					     "ports", "rest", "answers_ping", "seed", "hash_key", "now", NULL };
+					     "ports", "rest", "answers_ping", "seed", "hash_key", "now", "fastpath", NULL };
 	struct fn_integer flows = { "flow_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer templates = { "persistence_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer fragments = { "fragment_limit", 1, TABLE_MAX, 0 };
@@ -84,11 +138,11 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 	Py_ssize_t key_size;
 	const char *key;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&OO&y#O&:Director", (char **)names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&OO&y#O&O&:Director", (char **)names,
 					 fn_argument_integer, &flows, fn_argument_integer, &templates,
 					 fn_argument_integer, &fragments, &addresses, read_port_range, options,
 					 fn_argument_integer, &rest, &answers_ping, fn_argument_integer, &seed, &key,
-					 &key_size, fn_argument_integer, &now))
+					 &key_size, fn_argument_integer, &now, read_fastpath, &options->fastpath))
 		return false;
 	if (key_size != sizeof(options->hash_key)) {
 		PyErr_Format(PyExc_ValueError, "hash_key must have %zu bytes: %zd", sizeof(options->hash_key),
@@ -144,6 +198,8 @@ static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywo
 
 	if (read_options(&options, &lists, arguments, keywords))
 		self = make(type, &options);
+	else
+		fn_fastpath_destroy(options.fastpath);
 	free(lists.addresses);
 	free(lists.answers_ping);
 	return self;
@@ -448,6 +504,21 @@ static PyObject *admit(PyObject *object, PyObject *argument)
 	Py_RETURN_NONE;
 }
 
+static PyObject *adopt(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+	static const char *const names[] = { "now", NULL };
+	struct fn_director_object *self = (struct fn_director_object *)object;
+	struct fn_integer now = FN_TIME("now");
+	uint32_t adopted, ended;
+
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&:adopt", (char **)names, fn_argument_integer, &now))
+		return NULL;
+	fn_director_object_lock(self);
+	adopted = fn_director_adopt(self->director, (int64_t)now.value, &ended);
+	fn_director_object_unlock(self);
+	return Py_BuildValue("(kk)", (unsigned long)adopted, (unsigned long)ended);
+}
+
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef methods[] = {
@@ -465,6 +536,8 @@ static PyMethodDef methods[] = {
 	  "set_path_mtu($self, routes, /)\n--\n\nUse these path MTUs from now on." },
 	{ "exclude", exclude, METH_O,
 	  "exclude($self, endpoints, /)\n--\n\nHand out no local port that is one of *endpoints*." },
+	{ "adopt", KEYWORDS(adopt),
+	  "adopt($self, now)\n--\n\nTake over the flows that the fast path has; how many, and how many were ended." },
 	{ "admit", admit, METH_O,
 	  "admit($self, openings, /)\n--\n\nOpen at most so many flows until the next call." },
 	{ "decide", KEYWORDS(fn_director_object_decide),
@@ -475,6 +548,8 @@ static PyMethodDef methods[] = {
 	  "expire($self, now, budget)\n--\n\nEnd idle flows; return held packets that are dropped." },
 	{ "counters", fn_director_object_counters, METH_NOARGS,
 	  "counters($self, /)\n--\n\nReturn how many packets ended for each reason." },
+	{ "carried", fn_director_object_carried, METH_NOARGS,
+	  "carried($self, /)\n--\n\nReturn how many packets the fast path forwarded, and how many it left, by why." },
 	{ "servers", fn_director_object_servers, METH_NOARGS,
 	  "servers($self, /)\n--\n\nReturn what is counted for each server." },
 	{ "flows", KEYWORDS(fn_director_object_flows),
@@ -490,7 +565,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
 	{ Py_tp_doc, "Director(*, flow_limit, persistence_limit, fragment_limit, addresses, ports, rest,\n"
-		     "         answers_ping, seed, hash_key, now)\n--\n\n"
+		     "         answers_ping, seed, hash_key, now, fastpath)\n--\n\n"
 		     "Services, flows and tables of one instance, and what is decided by them." },
 	{ Py_tp_new, create },
 	{ Py_tp_dealloc, destroy },

@@ -17,9 +17,34 @@ PyObject *fn_director_object_counters(PyObject *object, PyObject *nothing)
 	fn_director_object_lock(self);
 	memcpy(counters, self->director->counters, sizeof(counters));
 	fn_director_object_unlock(self);
+	if (self->director->fastpath) {
+		struct fn_fastpath_counts counts;
+
+		fn_fastpath_read_counts(self->director->fastpath, &counts);
+		counters[FN_REASON_FLOW_INBOUND] += counts.forwarded[FN_INBOUND];
+		counters[FN_REASON_FLOW_OUTBOUND] += counts.forwarded[FN_OUTBOUND];
+	}
 	list = PyList_New(0);
 	for (int reason = 0; list && reason < FN_REASONS; reason++)
 		if (!fn_record_append(list, unsigned_of(counters[reason])))
+			Py_CLEAR(list);
+	return list;
+}
+
+PyObject *fn_director_object_carried(PyObject *object, PyObject *nothing)
+{
+	struct fn_director_object *self = (struct fn_director_object *)object;
+	struct fn_fastpath_counts counts = { .passed = { 0 } };
+	PyObject *list = PyList_New(0);
+
+	(void)nothing;
+	if (self->director->fastpath)
+		fn_fastpath_read_counts(self->director->fastpath, &counts);
+	for (int direction = 0; list && direction < 2; direction++)
+		if (!fn_record_append(list, unsigned_of(counts.forwarded[direction])))
+			Py_CLEAR(list);
+	for (int why = 0; list && why < FN_FASTPATH_PASSES; why++)
+		if (!fn_record_append(list, unsigned_of(counts.passed[why])))
 			Py_CLEAR(list);
 	return list;
 }
@@ -42,6 +67,18 @@ static PyObject *server_record(const struct fn_module_state *state, const struct
 				});
 }
 
+/* Add what the kernel carried for a server. */
+static void add_traffic(const struct fn_fastpath *fastpath, struct fn_server *server)
+{
+	struct fn_traffic traffic;
+
+	fn_fastpath_read_server(fastpath, server->counter, &traffic);
+	for (int direction = 0; direction < 2; direction++) {
+		server->packets[direction] += traffic.packets[direction];
+		server->bytes[direction] += traffic.bytes[direction];
+	}
+}
+
 /* Copy servers from number *id* on; return how many. */
 static uint32_t copy_servers(struct fn_director_object *self, uint64_t *id, struct fn_server copies[FN_STRETCH])
 {
@@ -55,6 +92,8 @@ static uint32_t copy_servers(struct fn_director_object *self, uint64_t *id, stru
 		*id = (uint64_t)server->id + 1;
 	}
 	fn_director_object_unlock(self);
+	for (uint32_t at = 0; self->director->fastpath && at < count; at++)
+		add_traffic(self->director->fastpath, &copies[at]);
 	return count;
 }
 
@@ -69,6 +108,7 @@ PyObject *fn_director_object_servers(PyObject *object, PyObject *nothing)
 
 	(void)nothing;
 	fn_director_object_lock(self);
+	fn_director_catch_up(self->director);
 	fn_registry_prune(&self->registry);
 	fn_director_object_unlock(self);
 	while (list && (count = copy_servers(self, &id, copies)))
@@ -171,6 +211,9 @@ PyObject *fn_director_object_flows(PyObject *object, PyObject *arguments, PyObje
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&O&:flows", (char **)names, fn_argument_integer,
 					 &cursor, fn_argument_integer, &limit))
 		return NULL;
+	fn_director_object_lock(self);
+	fn_director_catch_up(self->director);
+	fn_director_object_unlock(self);
 	list = PyList_New(0);
 	if (!list || !append_flows(self, list, &cursor.value, limit.value, &is_end)) {
 		Py_XDECREF(list);

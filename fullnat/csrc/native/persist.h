@@ -6,7 +6,7 @@
 #ifndef FULLNAT_NATIVE_PERSIST_H
 #define FULLNAT_NATIVE_PERSIST_H
 
-#include "hash.h"
+#include "../core/hash.h"
 #include "service.h"
 
 struct fn_persistence_table;

@@ -101,6 +101,14 @@ void fn_registry_free(struct fn_registry *registry)
 	fn_registry_init(registry, NULL);
 }
 
+/* Let go of a server, whose last holder this is if it is nobody else's. */
+static void drop_server(const struct fn_registry *registry, struct fn_server *server)
+{
+	if (registry->director->fastpath && server->holders == 1)
+		fn_fastpath_give_counter(registry->director->fastpath, server->counter);
+	fn_server_release(server);
+}
+
 void fn_registry_prune(struct fn_registry *registry)
 {
 	struct fn_numbered *servers = &registry->servers;
@@ -110,7 +118,7 @@ void fn_registry_prune(struct fn_registry *registry)
 		struct fn_server *server = servers->entries[at].object;
 
 		if (!server->is_listed && server->holders == 1)
-			fn_server_release(server);
+			drop_server(registry, server);
 		else
 			servers->entries[kept++] = servers->entries[at];
 	}
@@ -292,6 +300,8 @@ static struct fn_server *get_server(struct fn_registry *registry, struct fn_serv
 		fn_server_release(server);
 		return NULL;
 	}
+	if (registry->director->fastpath)
+		server->counter = fn_fastpath_take_counter(registry->director->fastpath);
 	return server;
 }
 
@@ -324,7 +334,7 @@ static bool replace_servers(struct fn_registry *registry, struct fn_service *ser
 		return true;
 	}
 	while (made)
-		fn_server_release(list[--made]);
+		drop_server(registry, list[--made]);
 	return false;
 }
 

@@ -172,6 +172,17 @@ void fn_service_flow_opened(struct fn_server *server)
 	tell_flows_changed(server);
 }
 
+void fn_service_flow_adopted(struct fn_server *server, bool is_active)
+{
+	if (is_active)
+		server->active++;
+	else
+		server->inactive++;
+	if (reaches_upper(server))
+		set_overloaded(server, true);
+	tell_flows_changed(server);
+}
+
 void fn_service_flow_activated(struct fn_server *server)
 {
 	server->inactive--;

@@ -12,7 +12,7 @@
 #ifndef FULLNAT_NATIVE_SERVICE_H
 #define FULLNAT_NATIVE_SERVICE_H
 
-#include "../core/tcp.h"
+#include "../core/flow_record.h"
 #include "endpoint.h"
 
 struct fn_scheduler;
@@ -33,6 +33,7 @@ struct fn_server {
 	uint32_t lower;
 	uint32_t active;
 	uint32_t inactive;
+	uint16_t counter;              /* number of its counters in the kernel; 0: it has none */
 	bool overloaded;
 	bool is_listed;                /* in the service's list */
 	bool may_keep;                 /* neither disabled nor found down: persistence may return it */
@@ -40,8 +41,6 @@ struct fn_server {
 	uint64_t packets[2];           /* by enum fn_direction */
 	uint64_t bytes[2];
 };
-
-enum fn_direction { FN_INBOUND, FN_OUTBOUND };
 
 /* One VIP:vport of one protocol. */
 struct fn_service {
@@ -106,6 +105,8 @@ static inline uint32_t fn_server_flows(const struct fn_server *server)
 
 /* Count a new flow, inactive at first; it may overload the server. */
 void fn_service_flow_opened(struct fn_server *server);
+/* Count a flow that was there before us: it is no new connection. */
+void fn_service_flow_adopted(struct fn_server *server, bool is_active);
 /* Move one flow from inactive to active. */
 void fn_service_flow_activated(struct fn_server *server);
 /* Move one flow from active to inactive. */

@@ -3,7 +3,7 @@
 #ifndef FULLNAT_NATIVE_SERVICE_TABLE_H
 #define FULLNAT_NATIVE_SERVICE_TABLE_H
 
-#include "hash.h"
+#include "../core/hash.h"
 #include "service.h"
 
 struct fn_service_table {

@@ -19,6 +19,9 @@ enum {
 	LOOK_EVERY = 16,         /* full batches between two looks at how many wait */
 };
 
+/* The counts that schedulers go by are at most that old. */
+#define CATCH_UP_EVERY (FN_SECOND / 100)
+
 static int64_t read_clock(void)
 {
 	struct timespec now;
@@ -89,6 +92,15 @@ static bool needs_segments(struct fn_worker *worker, int at)
 	return fn_carrier_is_local(&worker->shared->carrier, &rewrite);
 }
 
+/* Have the schedulers see what the kernel did, but not for each batch: it is a walk. */
+static void catch_up(struct fn_shared *shared, int64_t now)
+{
+	if (now < shared->next_catch_up)
+		return;
+	shared->next_catch_up = now + CATCH_UP_EVERY;
+	fn_director_catch_up(shared->director);
+}
+
 static void decide(struct fn_worker *worker, int count, struct fn_errands *errands)
 {
 	struct fn_director *director = worker->shared->director;
@@ -96,6 +108,7 @@ static void decide(struct fn_worker *worker, int count, struct fn_errands *erran
 	struct fn_decision decision;
 
 	pthread_mutex_lock(worker->shared->lock);
+	catch_up(worker->shared, now);
 	fn_director_admit(director, fn_pressure_openings(&worker->pressure));
 	for (int at = 0; at < count; at++)
 		if (worker->views[at].key_size)

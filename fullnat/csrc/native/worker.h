@@ -14,6 +14,7 @@ struct fn_shared {
 	struct fn_carrier carrier;
 	struct fn_upcalls upcalls;
 	uint16_t segmented;             /* the queue in front of which the kernel segments */
+	int64_t next_catch_up;          /* with what the kernel changed; under the lock */
 	int stop;                       /* readable when it is time to end */
 };
 

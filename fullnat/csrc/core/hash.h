@@ -5,13 +5,13 @@
  * Who does not know the key cannot choose addresses and ports that meet in one place, so a table
  * stays as fast under attack as at rest.  One compression round and three to finish, as the hash
  * tables of several languages have it; the two and four of the original are for authentication.
+ * Without a twin: dictionaries in Python are keyed already.
  * Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012.
  */
-#ifndef FULLNAT_NATIVE_HASH_H
-#define FULLNAT_NATIVE_HASH_H
+#ifndef FULLNAT_CORE_HASH_H
+#define FULLNAT_CORE_HASH_H
 
-#include <stdint.h>
-#include <string.h>
+#include "bytes.h"
 
 struct fn_hash_key {
 	uint64_t words[2];
@@ -58,11 +58,11 @@ static inline uint64_t fn_hash(const struct fn_hash_key *key, const uint8_t *dat
 	uint64_t word;
 
 	for (; size - at >= 8; at += 8) {
-		memcpy(&word, data + at, 8);
+		fn_bytes_copy((uint8_t *)&word, data + at, 8);
 		fn_hash_absorb(&s, word);
 	}
 	if (at < size)
-		memcpy(&rest, data + at, 4);
+		fn_bytes_copy((uint8_t *)&rest, data + at, 4);
 	/* The salt stands where the original has the length: here lengths differ by family, and so do tables. */
 	fn_hash_absorb(&s, (uint64_t)salt << 32 | rest);
 	s.v2 ^= 0xff;
