@@ -23,7 +23,7 @@ PACKAGES := \
 BENCH_PACKAGES := nftables wrk haproxy
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
-FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native
+FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
 PYTEST = $(if $(REQUIRE),FULLNAT_REQUIRE=$(FEATURES)) $(BIN)/python -m pytest
 

@@ -12,6 +12,7 @@ from bench.namespace import run
 
 _HERE = Path(__file__).resolve().parent
 PKTGEN = _HERE / "bin" / "pktgen"
+LATENCY = _HERE / "bin" / "latency"
 PICKS = _HERE / "bin" / "picks"
 
 # program -> Debian package
@@ -46,5 +47,5 @@ def missing_tools(tools: Mapping[str, str]) -> str | None:
 
 
 def build_programs() -> None:
-    """Compile bench/bin/pktgen and bench/bin/picks where their sources are newer."""
+    """Compile the programs of bench/gen into bench/bin where their sources are newer."""
     run(["make", "-s", "-C", str(_HERE / "gen")])

@@ -17,8 +17,8 @@ class Row:
     round: int
     metric: str
     peer: str
-    step: str  # prime, fill, search, confirm, offer, run; a scheduler and its number of servers
-    asked_pps: float | None = None
+    step: str  # prime, fill, search, confirm, offer, run; a percentile; a scheduler and its number of servers
+    asked_pps: float | None = None  # packets, or requests, a second
     sent: int | None = None
     prompt: int | None = None  # of received: those that were there when the sending ended
     received: int | None = None

@@ -38,6 +38,7 @@ from wait import wait_until
 _numbers = itertools.count(1)  # several labs of one process
 
 SWITCH = "switch"  # the namespace of the bridges
+BPFFS = (Path("/sys/fs/bpf"), Path("/run/fullnat/bpf"))  # where fullnat pins: the system's, or its own
 UP_SECONDS = 10.0  # for links and web servers to come up; they take a few hundredths
 
 # A new namespace inherits the host's IPv4 settings: these put back what the kernel starts with,
@@ -138,8 +139,11 @@ class Lab(Plan):
             child.wait()
         self._children.clear()
         for name in self.namespaces:
-            for path in runtime_files(name):  # what a killed fullnat left goes with its machine
+            left_over = runtime_files(name)  # what a killed fullnat left goes with its machine
+            for path in left_over:
                 path.unlink(missing_ok=True)
+            for folder in {path.parent for path in left_over} - {Path("/run/fullnat")}:
+                folder.rmdir()
             namespace.delete(name)
         for directory in {self.directory, Path(left.directory) if left else self.directory}:
             shutil.rmtree(directory, ignore_errors=True)
@@ -266,11 +270,17 @@ class Lab(Plan):
 
 
 def runtime_files(name: str) -> list[Path]:
-    """The files that a fullnat in namespace *name* keeps while it runs: /run/fullnat/INSTANCE@COOKIE.*."""
+    """The files that a fullnat in namespace *name* keeps while it runs: /run/fullnat/INSTANCE@COOKIE.*.
+
+    Among them what it has pinned in the kernel, INSTANCE@COOKIE/*: links first, for they use the rest.
+    """
     try:
-        return sorted(Path("/run/fullnat").glob(f"*@{namespace.cookie(name)}.*"))
+        cookie = namespace.cookie(name)
     except OSError:  # an `ip netns add` that was cut short leaves a name without a namespace
         return []
+    pins = [pin for folder in BPFFS for pin in folder.glob(f"fullnat/*@{cookie}/*")]
+    pins.sort(key=lambda pin: (not pin.name.startswith("link-"), pin))
+    return sorted(Path("/run/fullnat").glob(f"*@{cookie}.*")) + pins
 
 
 def _checked_id(run: str) -> str:

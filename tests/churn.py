@@ -38,6 +38,7 @@ def make_director(**changes: object) -> _native.Director:
         "seed": 1,
         "hash_key": bytes(range(16)),
         "now": 0,
+        "fastpath": None,
     }
     return _native.Director(**options | changes)  # type: ignore[arg-type]
 

@@ -19,9 +19,7 @@ import pytest
 
 from fullnat.datapath.base import Unsupported
 from fullnat.datapath.native import require_extension
-from fullnat.host.errors import HostError
-from fullnat.host.fastpath import read_capabilities
-from fullnat.host.libbpf import Libbpf
+from fullnat.host.fastpath import find_refusal
 
 _NFQUEUE = """
 from netfilterqueue import NetfilterQueue
@@ -53,12 +51,13 @@ def _ipv6() -> str:
     return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
 
 
+def _vlan() -> str:
+    devices = "ip link add one type veth peer name two && ip link add link one name three type vlan id 5"
+    return _try("sh", "-c", devices)
+
+
 def _ebpf() -> str:
-    try:
-        read_capabilities(Libbpf())
-    except HostError as error:
-        return str(error)
-    return _native()
+    return find_refusal() or _native()
 
 
 def _native() -> str:
@@ -96,6 +95,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "netns": lambda: _try("ip", "link", "add", "type", "veth"),
     "nfqueue": _nfqueue,
     "ipv6": _ipv6,
+    "vlan": _vlan,
     "native": _native,
     "ebpf": _ebpf,
     "gcc": _compiler,

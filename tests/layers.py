@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat._native",
     ),
     "fullnat.datapath.ebpf": ("fullnat.core.", "fullnat.datapath.base", "fullnat.datapath.native"),
+    "fullnat.host.host": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host."),
     "fullnat.host.fastpath": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host."),
     "fullnat.host": ("fullnat.core.", "fullnat.host."),
     "fullnat.control": ("fullnat.core.", "fullnat.datapath.base", "fullnat.control.", "fullnat"),
@@ -39,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat.control.config",
         "fullnat.host.plan",
     ),
+    "fullnat.control.stop": ("fullnat.control.", "fullnat.host.host"),
     "fullnat.control.doctor": ("fullnat.core.", "fullnat.control.", "fullnat.host."),
     "fullnat.control.daemon": (
         "fullnat.core.",

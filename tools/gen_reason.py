@@ -16,7 +16,7 @@ from fullnat.core.reason import Reason, Verdict
 ROOT = Path(__file__).resolve().parent.parent
 
 _HEADER = """\
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * The reason table: every way a packet can end, with its verdict.
  *

@@ -10,10 +10,12 @@ from bench.figures import flows, overload, picks
 from bench.figures.bulk import measure_bulk
 from bench.figures.cell import Cell
 from bench.figures.http import measure_connections, measure_keepalive
+from bench.figures.latency import measure_latency
 from bench.figures.pps import measure_pps
 from bench.peers.base import Peer
 
-_FORWARDERS = ("plain", "iptables", "haproxy", "python", "native")
+_FORWARDERS = ("plain", "iptables", "haproxy", "python", "native", "ebpf")
+_WITHOUT_PYTHON = tuple(name for name in _FORWARDERS if name != "python")  # it would not carry the load
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,14 @@ FIGURES: dict[str, Figure] = {
     "pps": Figure(measure_pps, ("pps",), _FORWARDERS, _udp),
     "cps": Figure(measure_connections, ("cps",), _FORWARDERS, _tcp),
     "keepalive": Figure(measure_keepalive, ("keepalive",), _FORWARDERS, _tcp),
+    "latency": Figure(measure_latency, ("latency-p50", "latency-p99"), _WITHOUT_PYTHON, _tcp),
     "bulk": Figure(measure_bulk, ("bulk-up", "bulk-down"), _FORWARDERS, _tcp),
-    "flows": Figure(flows.measure_flows, ("pps-1k", "pps-1m", "memory"), ("native",), flows.obstacle),
+    "flows": Figure(
+        flows.measure_flows,
+        ("pps-1k", "pps-1m", "memory", "kernel-memory"),
+        ("native", "ebpf"),
+        flows.obstacle,
+    ),
     "overload": Figure(
         overload.measure_overload, ("napi-pps", "goodput", "overload"), ("native", "native-tuned"), _udp
     ),

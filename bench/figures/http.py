@@ -25,6 +25,7 @@ from bench.plan import ANY_CPU, HTTP_PORT
 from bench.waiting import wait_until
 
 CONNECTIONS = 64
+PAGE = "ok\n"
 READY_SECONDS = 5.0
 
 NGINX = """
@@ -40,7 +41,7 @@ http {{
   uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   server {{
     listen {address}:{port} backlog=4096;
-    location / {{ return 200 "ok\\n"; }}
+    location / {{ return 200 "{page}"; }}
   }}
 }}
 """
@@ -67,7 +68,7 @@ def measure_keepalive(cell: Cell) -> dict[str, float]:
 def _measure(cell: Cell, metric: str, extra: Sequence[str]) -> dict[str, float]:
     cell.peer.start()
     check_stream(cell.lab, cell.peer, HTTP_PORT)
-    _start_nginx(cell.lab)
+    start_nginx(cell.lab)
     url = cell.lab.plan.url(cell.peer.target)
     if not _wrk(cell.lab, url, cell.effort.tcp_warmup_seconds, extra).requests_per_second:
         raise BenchError(f"gate: {cell.peer.name}, HTTP: not one answer came back")
@@ -85,10 +86,11 @@ def _measure(cell: Cell, metric: str, extra: Sequence[str]) -> dict[str, float]:
     return {metric: said.requests_per_second}
 
 
-def _start_nginx(lab: Lab) -> None:
+def start_nginx(lab: Lab) -> None:
+    """Return when nginx on the server listens."""
     address = lab.plan.bracketed(lab.plan.server)
     path = lab.directory / "nginx.conf"
-    path.write_text(NGINX.format(address=address, port=HTTP_PORT), encoding="utf-8")
+    path.write_text(NGINX.format(address=address, port=HTTP_PORT, page=PAGE), encoding="utf-8")
     lab.spawn(lab.server, ["nginx", "-p", str(lab.directory), "-e", "stderr", "-c", str(path)], cpus=ANY_CPU)
     wait_until(lambda: _listens(lab, HTTP_PORT), READY_SECONDS, "nginx to listen")
 

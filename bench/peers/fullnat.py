@@ -82,12 +82,18 @@ class Fullnat(Peer):
         """Return how many flows are in the table."""
         return int(self.ask("show", "stats")["flows"])
 
+    def pid(self) -> int:
+        """Return the process of the program."""
+        return int(self.ask("status")["pid"])
+
     def resident_bytes(self) -> int:
-        """Return the resident memory of the program."""
-        status = Path(f"/proc/{self.ask('status')['pid']}/status").read_text(
-            encoding="ascii", errors="replace"
-        )
+        """Return the resident memory of the program, with what it maps of the kernel's."""
+        status = Path(f"/proc/{self.pid()}/status").read_text(encoding="ascii", errors="replace")
         return parse_resident(status)
+
+    def kernel_bytes(self) -> int | None:
+        """Return the memory the kernel has flows in, None for an engine whose flows are its own."""
+        return None
 
 
 def first_complaint(text: str) -> str:

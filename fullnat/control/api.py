@@ -31,7 +31,7 @@ class ControlSocket:
         clock: Callable[[], int],
         stop: Callable[[bool], None],
     ) -> None:
-        """Serve on *path*; *status* returns what only the daemon knows, *stop* ends it, and may keep flows."""
+        """Serve on *path*; *status* returns what only the daemon knows, *stop* ends it (and keeps flows)."""
         self._path = path
         self._engine = engine
         self._status = status

@@ -16,10 +16,12 @@ from fullnat.control.config import Config
 from fullnat.core.addr import TCP, PortRange, parse_endpoint
 from fullnat.host.errors import HostError
 from fullnat.host.facts import Facts, read_facts
+from fullnat.host.fastpath import find_refusal
 from fullnat.host.findings import (
     Finding,
     Level,
     check_devices,
+    check_ebpf,
     check_firewall,
     check_kernel,
     check_martians,
@@ -41,9 +43,10 @@ def examine(config: Config | None) -> list[Finding]:
     """Return what was found on this host, for *config* or in general."""
     plan = plan_in_general(has_ipv6=_IPV6.exists()) if config is None else _plan(config)
     facts = read_facts(plan, every_device=config is None)
-    is_native_wanted = config is not None and config.engine.datapath == "native"
+    engine = "auto" if config is None else config.engine.datapath
     return [
-        *check_native(import_failure("fullnat._native"), wanted=is_native_wanted),
+        *check_ebpf(find_refusal(), wanted=engine == "ebpf"),
+        *check_native(import_failure("fullnat._native"), wanted=engine in ("ebpf", "native")),
         *diagnose(facts, plan, config.snat.ports if config else None),
     ]
 

@@ -2,17 +2,19 @@
 """The fast path of an instance: a program in the kernel, and the maps it shares with the engine.
 
     bpffs: <instance>@<namespace>/     maps, by name; `identity` is pinned last
-    device: ingress (clsact)           a filter that is the program
+                                       link-<ifindex>, the program on a device: Linux 6.6 and later
+    device: ingress (clsact)           a filter that is the program: before
 
-Theory.  Maps live as long as they are pinned or a program uses them, filters as long as their
-device.  So what is forwarded goes on being forwarded when the engine is gone, and the next one finds
-every flow in the maps, and puts its own program in the filter's place between two packets.
+Theory.  Maps live as long as they are pinned or a program uses them, links as long as they are
+pinned, filters as long as their device.  So what is forwarded goes on being forwarded when the
+engine is gone, and the next one finds every flow in the maps, and puts its own program in the place
+of that one between two packets.
 
 Rules.
   1. Maps are taken over as they are or not at all: of another layout, they are refused in one line.
      Sizes and the hash key are theirs; the engine adapts.
   2. Maps without an identity were being made when somebody was killed; they are made again.
-  3. Every device that can carry IP by itself gets the filter: Ethernet, not loopback, not part of
+  3. Every device that can carry IP by itself gets the program: Ethernet, not loopback, not part of
      another (a bridge port, a bond's member), whose packets come up through that one.
   4. What was there stays: of a device that had a clsact, or has others' filters, only ours is taken off.
 
@@ -26,8 +28,8 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ CHUNK = 4096  # FN_FLOW_CHUNK
 SERVER_COUNTERS = 4096  # and the first stands for none
 
 SYSTEM_BPFFS, OWN_BPFFS = Path("/sys/fs/bpf"), Path("/run/fullnat/bpf")
+_LINK = "link-"
+_IDENTITY_PIN = "identity"
 _PRIORITY = 0xF5  # of our filters among those of a device
 _OBJECTS = Path(__file__).resolve().parent.parent
 _PROGRAM, _PROBE = "_fastpath.bpf.o", "_probe.bpf.o"
@@ -59,7 +63,7 @@ class ForeignFlowsError(HostError):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """The filter on one device, with what it takes to undo it."""
+    """A filter on one device, with what it takes to undo it."""
 
     instance: str
     device: str
@@ -160,7 +164,7 @@ class FastPath:
 
     def _inherit(self) -> tuple[int, bytes] | None:
         """Take the pinned maps over; return their limit and hash key, or None when there are none."""
-        descriptor = self._library.get_pinned(self._pins / "identity")
+        descriptor = self._library.get_pinned(self._pins / _IDENTITY_PIN)
         if descriptor is None:
             remove_pins(self._pins)
             return None
@@ -196,30 +200,78 @@ class FastPath:
         self._library.write_map(identity, _IDENTITY.pack(LAYOUT, limit, hash_key))
         for name in _ENGINE_MAPS:
             self._library.pin(self._object.map_descriptor(name), self._pins / name)
-        self._library.pin(identity, self._pins / "identity")
+        self._library.pin(identity, self._pins / _IDENTITY_PIN)
 
     # Devices.
 
     def attach(self, record: Callable[[Attachment], None]) -> None:
-        """Put the program on every device that can have it, each handed to *record* before."""
-        program = self._object.program_descriptor("fullnat")
+        """Put the program on every device that can have it; a filter is handed to *record* before."""
+        self._drop_dead_links()
         for name, index in read_ethernet_devices():
-            # Nobody else knows what was there before us: it is on record whatever happens next.
-            record(Attachment(self._instance, name, index, had_clsact=_has_clsact(name)))
             try:
-                self._library.add_ingress(index)
-                self._library.attach(index, self._filter, program)
+                if not self._link(index):
+                    # Nobody else knows what was there before us: it is on record whatever happens next.
+                    record(Attachment(self._instance, name, index, had_clsact=_has_clsact(name)))
+                    self._library.add_ingress(index)
+                    self._library.attach(index, self._filter, self._program)
             except BpfError as error:
                 if error.number != errno.ENODEV:  # it went meanwhile
                     raise
 
     def find_unattached(self) -> list[str]:
-        """Return the devices that should have a filter of ours and have none."""
-        return [
-            name
-            for name, index in read_ethernet_devices()
-            if self._library.find_filter(index, self._filter) is None
-        ]
+        """Return the devices that should have our program and have not."""
+        wanted = self._library.read_program_id(self._program)
+        return [name for name, index in read_ethernet_devices() if self._attached_to(index) != wanted]
+
+    @property
+    def _program(self) -> int:
+        return self._object.program_descriptor("fullnat")
+
+    def _pin_of(self, index: int) -> Path:
+        return self._pins / f"{_LINK}{index}"
+
+    def _link(self, index: int) -> bool:
+        """Link the program to a device, or update its link; False when the kernel has no links."""
+        pin = self._pin_of(index)
+        link = self._library.get_pinned(pin)
+        if link is not None:
+            with _closing(link):
+                self._library.update_link(link, self._program)
+            return True
+        link = self._library.link(self._program, index)
+        if link is None:
+            return False
+        with _closing(link):
+            self._library.pin(link, pin)
+        return True
+
+    def _attached_to(self, index: int) -> int | None:
+        """Return the id of our program on a device, or None."""
+        link = self._library.get_pinned(self._pin_of(index))
+        if link is None:
+            return self._library.find_filter(index, self._filter)
+        with _closing(link):
+            found = self._library.read_link(link)
+        return found.program if found.ifindex == index else None
+
+    def _drop_dead_links(self) -> None:
+        """Unpin the links whose device went."""
+        for pin in self._pins.glob(f"{_LINK}*"):
+            link = self._library.get_pinned(pin)
+            if link is None:
+                continue
+            with _closing(link):
+                is_dead = self._library.read_link(link).ifindex == 0
+            if is_dead:
+                pin.unlink(missing_ok=True)
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def detach(attachments: Iterable[Attachment]) -> None:
@@ -235,9 +287,15 @@ def detach(attachments: Iterable[Attachment]) -> None:
             run_program(["tc", "qdisc", "del", "dev", name, "clsact"])
 
 
+def has_flows(pins: Path) -> bool:
+    """Whether somebody's maps are under *pins*, whole."""
+    return (pins / _IDENTITY_PIN).exists()
+
+
 def remove_pins(pins: Path) -> None:
     """Unpin everything under *pins*: what nothing uses any more goes with it."""
-    for pin in sorted(pins.glob("*"), key=lambda path: path.name != "identity"):
+    links = list(pins.glob(f"{_LINK}*"))  # first: no packet may find half of the maps
+    for pin in [*links, pins / _IDENTITY_PIN, *pins.glob("*")]:
         pin.unlink(missing_ok=True)
     with suppress(OSError):
         pins.rmdir()
@@ -283,12 +341,26 @@ def _filter_of(instance: str) -> Filter:
 def _object_file(name: str) -> Path:
     path = _OBJECTS / name
     if not path.exists():
-        raise BpfError(f"fullnat was installed without {name}; pip install needs clang and libbpf-dev to build it")
+        raise BpfError(
+            f"fullnat was installed without {name}; pip install needs clang and libbpf-dev to build it"
+        )
     return path
 
 
+def find_refusal() -> str:
+    """Return why this host can have no fast path, in a line with the remedy; empty when it can."""
+    try:
+        read_capabilities(Libbpf())
+    except HostError as error:
+        return str(error)
+    return ""
+
+
 def read_capabilities(library: Libbpf) -> int:
-    """Return what the kernel's helpers can do, as a set of enum fn_fastpath_capability; BpfError without BPF."""
+    """Return what the kernel's helpers can do: a set of enum fn_fastpath_capability.
+
+    BpfError where no program can be loaded.
+    """
     probe = BpfObject(library, _object_file(_PROBE))
     try:
         probe.load()

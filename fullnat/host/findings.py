@@ -93,6 +93,14 @@ def check_native(failure: str, *, wanted: bool) -> list[Finding]:
     ]
 
 
+def check_ebpf(refusal: str, *, wanted: bool) -> list[Finding]:
+    """Check that engine `ebpf` can be had; *refusal* says why the kernel takes no program of ours."""
+    if not refusal:
+        return [Finding("engine ebpf", Level.OK, "the kernel takes its programs")]
+    level = Level.PROBLEM if wanted else Level.NOTE
+    return [Finding("engine ebpf", level, *_split(refusal))]
+
+
 def check_ports(wanted: PortRange | None, taken: PortRange) -> list[Finding]:
     """Check that the local ports are not those the host gives to its own connections."""
     try:

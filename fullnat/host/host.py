@@ -25,10 +25,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fullnat.datapath.base import FlowMaps
 from fullnat.host import addresses, rules, sysctl, tuning
 from fullnat.host.claims import Claims, find_conflict, make_claims
 from fullnat.host.errors import HostError, InstanceConflictError
-from fullnat.host.fastpath import Attachment, FastPath, FlowMaps, pin_directory
+from fullnat.host.fastpath import Attachment, FastPath, has_flows, pin_directory
 from fullnat.host.journal import Change
 from fullnat.host.plan import HostPlan
 from fullnat.host.privileges import require_privileges
@@ -92,6 +93,7 @@ class Host:
         self._journal = self._state.journal(plan.instance)
         self._installed: InstalledSteering | None = None
         self._fastpath: FastPath | None = None  # between open_fastpath() and restore() or leave()
+        self._inherits = False  # whether its maps were there
 
     def claim(self) -> None:
         """Become the instance; HostError when it runs already, or another has what it claims."""
@@ -117,17 +119,19 @@ class Host:
         self._require_claim()
         pins = pin_directory(self.plan.instance, self._state.namespace)
         with self._state.exclusive():
-            self._record_once(Change(Kind.PINS, {"directory": str(pins)}))
+            self._inherits = has_flows(pins)
+            if not self._inherits:
+                self._record_pins(pins)
             self._fastpath = FastPath(self.plan.instance, pins, limit)
+            self._record_pins(pins)
         return self._fastpath.maps
 
     def give_up(self) -> None:
         """Let go of the claim instead of set_up(); what a predecessor left is left for another try."""
         if not self._lock.is_held:
             return
-        is_new = self._fastpath is None or not self._fastpath.maps.is_inherited
-        with self._state.exclusive():
-            if is_new:
+        if self.plan.has_fastpath and not self._inherits:
+            with self._state.exclusive():
                 self._end_fastpath()
         self.leave()
 
@@ -144,9 +148,9 @@ class Host:
             try:
                 needs = self._needs()
                 self._refuse_additions(needs)
-                predecessors = self._steering_on_record()
-                self._installed = InstalledSteering.install(needs.steering, self._record_steering)
-                self._installed.supersede(predecessors)
+                self._installed = InstalledSteering.install(
+                    needs.steering, self._record_steering, self._steering_on_record()
+                )
                 self._apply(needs)
             except BaseException:
                 self._installed = None
@@ -288,6 +292,12 @@ class Host:
     def _record_tuning(self, one: Tuning) -> None:
         self._record_once(Change(Kind.TUNING, one.to_json()))
 
+    def _record_pins(self, pins: Path) -> None:
+        """Put *pins* on record with what their flows claim, in the place of a predecessor's."""
+        detail = {"directory": str(pins), "claims": make_claims(self.plan, os.getpid()).to_json()}
+        others = [change for change in self._journal.changes() if change.kind != Kind.PINS]
+        self._journal.replace([*others, Change(Kind.PINS, detail)])
+
     def _record_attachment(self, attachment: Attachment) -> None:
         """Put *attachment* on record unless the device has one: what there was before it is known by then."""
         filters = [change.detail for change in self._journal.changes() if change.kind == Kind.FILTER]
@@ -318,13 +328,12 @@ class Host:
         What this one needs as well it takes over.  Another whose flows are still forwarded is not dead.
         """
         heirs = self._heirs()
-        spared = {claims.instance for claims in heirs} | {self.plan.instance}
+        spared = {claims.instance for claims in (*heirs, *self._forwarded())} | {self.plan.instance}
         undo_journal(self._journal, self._state, self._kernel, heirs, self._takes_over)
         self._state.sweep(self.plan.instance)
         for instance in self._state.instances():
-            journal = self._state.journal(instance)
-            if instance not in spared and not any(change.kind == Kind.PINS for change in journal.changes()):
-                undo_journal(journal, self._state, self._kernel, heirs)
+            if instance not in spared:
+                undo_journal(self._state.journal(instance), self._state, self._kernel, heirs)
                 self._state.sweep(instance)
 
     def _takes_over(self, change: Change) -> bool:
@@ -352,6 +361,24 @@ class Host:
         conflict = find_conflict(mine, self._heirs())
         if conflict is not None:
             raise InstanceConflictError(conflict)
+        for left in self._forwarded():
+            conflict = find_conflict(mine, [left])
+            if conflict is not None:
+                raise InstanceConflictError(
+                    f"{conflict}; its process is gone and its flows go on until it is started again, "
+                    f"or `fullnat stop --instance {left.instance}`"
+                )
+
+    def _forwarded(self) -> list[Claims]:
+        """Return the other instances that are gone while the kernel goes on with their flows."""
+        living = {claims.instance for claims in self._heirs()} | {self.plan.instance}
+        return [
+            Claims.from_json(change.detail["claims"])
+            for instance in self._state.instances()
+            if instance not in living
+            for change in self._state.journal(instance).changes()
+            if change.kind == Kind.PINS
+        ]
 
     def _describe_holder(self) -> str:
         try:

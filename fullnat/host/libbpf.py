@@ -24,6 +24,7 @@ LIBRARY = "libbpf.so.1"
 # libbpf.h: where a filter is attached, and how.
 _TC_INGRESS = 1
 _TC_REPLACE = 1
+_TCX_INGRESS = 46  # enum bpf_attach_type, linux/bpf.h
 
 
 class BpfError(HostError):
@@ -60,6 +61,25 @@ class _TcOpts(ctypes.Structure):
     )
 
 
+class _LinkInfo(ctypes.Structure):
+    """The beginning of struct bpf_link_info, of a link to a device."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("_pad", ctypes.c_uint32),
+        ("ifindex", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+    )
+
+
+class _ProgramInfo(ctypes.Structure):
+    """The beginning of struct bpf_prog_info."""
+
+    _fields_ = (("type", ctypes.c_uint32), ("id", ctypes.c_uint32))
+
+
 class _TestRun(ctypes.Structure):
     """struct bpf_test_run_opts."""
 
@@ -82,6 +102,27 @@ class _TestRun(ctypes.Structure):
     )
 
 
+class _SkBuff(ctypes.Structure):
+    """struct __sk_buff, as far as what run_on() sets."""
+
+    _fields_ = (
+        ("_before", ctypes.c_uint32 * 10),
+        ("ifindex", ctypes.c_uint32),
+        ("_between", ctypes.c_uint32 * 30),
+        ("gso_segs", ctypes.c_uint32),
+        ("_sk", ctypes.c_uint64),
+        ("gso_size", ctypes.c_uint32),
+        ("_after", ctypes.c_uint32),
+    )
+
+
+class Ran(NamedTuple):
+    """What a program made of a frame."""
+
+    answer: int
+    frame: bytes
+
+
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _POINTERS = ("bpf_object__open_file", "bpf_object__find_map_by_name", "bpf_object__find_program_by_name")
 
@@ -93,7 +134,9 @@ class Libbpf:
         try:
             self.calls = ctypes.CDLL(LIBRARY, use_errno=True)
         except OSError:
-            raise MissingLibraryError(f"{LIBRARY} is not installed; on Debian: apt-get install libbpf1") from None
+            raise MissingLibraryError(
+                f"{LIBRARY} is not installed; on Debian: apt-get install libbpf1"
+            ) from None
         for name in _POINTERS:
             getattr(self.calls, name).restype = ctypes.c_void_p
         self._vsnprintf = ctypes.CDLL(None).vsnprintf
@@ -163,11 +206,63 @@ class Libbpf:
 
     def run(self, program: int, packet: bytes) -> int:
         """Run a program on *packet*, in the kernel, and return what it returns."""
-        options = _TestRun(sz=ctypes.sizeof(_TestRun), data_in=packet, data_size_in=len(packet), repeat=1)
-        self.check("running a program", self.calls.bpf_prog_test_run_opts(program, ctypes.byref(options)))
-        return int(options.retval)
+        return self.run_on(program, packet).answer
 
-    # Filters on devices.
+    def run_on(
+        self, program: int, frame: bytes, *, device: int = 1, segments: int = 0, segment_size: int = 0
+    ) -> Ran:
+        """Run a program on *frame* as if *device* had received it, and return what it left.
+
+        The device is looked up in the network namespace of the calling thread; 1 is its loopback.  With
+        *segments*, the frame stands for so many, of *segment_size* bytes of payload each.
+        """
+        context = _SkBuff(ifindex=device, gso_segs=segments, gso_size=segment_size)
+        left = ctypes.create_string_buffer(len(frame))
+        options = _TestRun(
+            sz=ctypes.sizeof(_TestRun),
+            data_in=frame,
+            data_size_in=len(frame),
+            data_out=ctypes.addressof(left),
+            data_size_out=len(frame),
+            ctx_in=ctypes.addressof(context),
+            ctx_size_in=ctypes.sizeof(context),
+            repeat=1,
+        )
+        self.check("running a program", self.calls.bpf_prog_test_run_opts(program, ctypes.byref(options)))
+        return Ran(ctypes.c_int32(options.retval).value, left.raw[: options.data_size_out])
+
+    # Links: programs on devices, from Linux 6.6 on.
+
+    def link(self, program: int, index: int) -> int | None:
+        """Return a new link that has *program* see what device *index* receives.
+
+        None: the kernel has no such links.
+        """
+        descriptor: int = self.calls.bpf_link_create(program, index, _TCX_INGRESS, None)
+        if descriptor == -errno.EINVAL:
+            self._said.clear()
+            return None
+        return self.check(f"linking to device {index}", descriptor)
+
+    def update_link(self, link: int, program: int) -> None:
+        """Have *program* take the place of the one of *link*, between two packets."""
+        self.check("updating a link", self.calls.bpf_link_update(link, program, None))
+
+    def read_link(self, link: int) -> Link:
+        """Return what a link is."""
+        info, size = _LinkInfo(), ctypes.c_uint32(ctypes.sizeof(_LinkInfo))
+        result = self.calls.bpf_obj_get_info_by_fd(link, ctypes.byref(info), ctypes.byref(size))
+        self.check("reading a link", result)
+        return Link(info.ifindex, info.prog_id)
+
+    def read_program_id(self, program: int) -> int:
+        """Return the number by which the kernel knows a program."""
+        info, size = _ProgramInfo(), ctypes.c_uint32(ctypes.sizeof(_ProgramInfo))
+        result = self.calls.bpf_obj_get_info_by_fd(program, ctypes.byref(info), ctypes.byref(size))
+        self.check("reading a program", result)
+        return int(info.id)
+
+    # Filters on devices, on every kernel.
 
     def add_ingress(self, index: int) -> bool:
         """Make room for filters where device *index* receives; whether there was none."""
@@ -202,6 +297,13 @@ class Libbpf:
         if result not in (-errno.ENOENT, -errno.EINVAL, -errno.ENODEV):
             self.check(f"detaching from device {index}", result)
         self._said.clear()
+
+
+class Link(NamedTuple):
+    """Which program a link has, and where."""
+
+    ifindex: int  # 0 when the device is gone
+    program: int  # its id
 
 
 class Filter(NamedTuple):
@@ -241,9 +343,7 @@ class BpfObject:
 
     def set_data(self, map_name: str, data: bytes) -> None:
         """Have a section of constants begin as *data*; before load()."""
-        result = self._calls.bpf_map__set_initial_value(
-            self._map(map_name), data, ctypes.c_size_t(len(data))
-        )
+        result = self._calls.bpf_map__set_initial_value(self._map(map_name), data, ctypes.c_size_t(len(data)))
         self._library.check(f"setting {map_name}", result)
 
     def set_entries(self, map_name: str, count: int) -> None:

@@ -9,7 +9,8 @@ What iptables prints differs between its versions and flavours, so verify() comp
 printed right after we wrote it, not with what we wrote.
 
 A chain that carries our name and our comments is ours, left by a run that was killed, and is replaced
-in place: packets that match both notice nothing.  Anything else under our names belongs to someone else, and we refuse to start.
+in place: packets that match both notice nothing.  Anything else under our names belongs to someone
+else, and we refuse to start.
 """
 
 from __future__ import annotations
@@ -69,14 +70,22 @@ class InstalledSteering:
         self._reference: dict[int, list[str]] = {}  # family -> our lines of iptables-save
 
     @classmethod
-    def install(cls, steering: Steering, journal: Callable[[SteeringRecord], None]) -> InstalledSteering:
+    def install(
+        cls,
+        steering: Steering,
+        journal: Callable[[SteeringRecord], None],
+        predecessors: Sequence[SteeringRecord] = (),
+    ) -> InstalledSteering:
         """Make sets, chains and jumps.  What a failure leaves is for remove_steering().
 
-        *journal* is called with the record before anything is made.
+        *journal* is called with the record before anything is made.  What *predecessors* of this
+        instance have, whole or in part, is changed to ours, and what else they have is removed.
         """
         record = make_record(steering)
         saved = _save_all(record)
-        ours = any(saved_rules.find_own_chains(text, record.instance) for text in saved.values())
+        ours = bool(predecessors) or any(
+            saved_rules.find_own_chains(text, record.instance) for text in saved.values()
+        )
         _refuse_foreign(record, saved, ours)
         journal(record)
         installed = cls(steering, record)
@@ -85,6 +94,8 @@ class InstalledSteering:
         else:
             _restore_sets(rules.render_sets(rules.plan_sets(steering)))
         installed._restore_rules(saved)
+        for predecessor in predecessors:
+            _remove_rest(predecessor, record)
         return installed
 
     def update(self, steering: Steering, journal: Callable[[SteeringRecord], None]) -> None:
@@ -105,11 +116,6 @@ class InstalledSteering:
         self._restore_rules({family: _save(record, family) for family in changed})
         _restore_sets(deletions)
         _remove_rest(old_record, record)
-
-    def supersede(self, predecessors: Iterable[SteeringRecord]) -> None:
-        """Remove what *predecessors* of this instance have on the host and this has not."""
-        for record in predecessors:
-            _remove_rest(record, self._record)
 
     def verify(self) -> list[str]:
         """Return what is not as it was installed, a sentence each."""

@@ -48,17 +48,31 @@ def configured(lab: Lab, *lines: str) -> str:
     return lab.config().replace("[engine]", "\n".join(["[engine]", *lines]))
 
 
-@pytest.mark.requires("native")
-def test_auto_is_engine_native(lab: Lab, balancer: Callable[..., Balancer]) -> None:
+@pytest.mark.requires("ebpf")
+def test_auto_is_engine_ebpf(lab: Lab, balancer: Callable[..., Balancer]) -> None:
     running = balancer()
-    assert "engine native (auto: the fastest that runs here; 1 worker)" in running.log
+    assert "engine ebpf (auto: the fastest that runs here; 1 worker)" in running.log
     assert (
-        "engine: native\nwhy: auto: the fastest that runs here; 1 worker\n"
-        in running.command("status").stdout
+        "engine: ebpf\nwhy: auto: the fastest that runs here; 1 worker\n" in running.command("status").stdout
     )
     assert queues(lab) == [1080, 1081]
     ask(lab, "client", lab.vips4[0])
-    assert running.show("stats")["batches"] >= 1
+    seen = running.show("stats")
+    assert seen["batches"] >= 1
+    assert seen["packets_received"] > reasons(seen)["flow_opened"]  # the kernel's are among them
+
+
+@pytest.mark.requires("native")
+def test_auto_goes_on_to_engine_native_and_says_why(
+    lab: Lab, balancer: Callable[..., Balancer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = "import fullnat.host.libbpf as libbpf\nlibbpf.LIBRARY = 'libbpf.so.none'\n"
+    (lab.directory / "sitecustomize.py").write_text(absent)
+    monkeypatch.setenv("PYTHONPATH", str(lab.directory))
+    running = balancer()
+    why = "auto: engine ebpf: libbpf.so.none is not installed; on Debian: apt-get install libbpf1; 1 worker"
+    assert f"engine native ({why})" in running.log
+    assert ask(lab, "client", lab.vips4[0]).client in lips(lab, 4)
 
 
 def test_the_environment_keeps_auto_to_engine_python_with_one_queue(

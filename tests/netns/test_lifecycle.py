@@ -25,6 +25,7 @@ import namespace
 from balancer import Balancer, program
 from hoststate import HostState
 from lab import Lab, runtime_files
+from tests.netns.conftest import ENGINES
 from tests.netns.conversations import Browser, ask, is_reachable
 from tests.netns.traffic import servers, url_host, vips, wait_until
 
@@ -33,9 +34,7 @@ pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "curl")
 ONE_SERVER = {"topology": "two-arm", "servers": 1}
 REPAIR_SECONDS = 15  # the host is checked every 10
 
-BOTH_ENGINES = pytest.mark.parametrize(
-    "datapath", ["python", pytest.param("native", marks=pytest.mark.requires("native"))]
-)
+EVERY_ENGINE = pytest.mark.parametrize("datapath", ENGINES)
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def make(lab: Lab, datapath: str) -> Iterator[Callable[..., Balancer]]:
 # Start and stop.
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 def test_ready_within_a_second_and_says_with_what(
     lab: Lab, make: Callable[..., Balancer], datapath: str
 ) -> None:
@@ -114,7 +113,7 @@ def test_ready_within_a_second_and_says_with_what(
     assert "ports 1024-32767" in line
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"]
 )
@@ -226,7 +225,7 @@ def transfer(lab: Lab, vip: str) -> subprocess.Popen[bytes]:
     return curl
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 @pytest.mark.parametrize("family", [4, 6])
 def test_killed_in_the_middle_of_a_transfer_and_restarted(
     lab: Lab, make: Callable[..., Balancer], family: int
@@ -261,7 +260,7 @@ def test_killed_twice_in_a_row(lab: Lab, make: Callable[..., Balancer]) -> None:
     assert changed(before, lab) == []
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 def test_killed_while_it_starts_and_started_again(lab: Lab, make: Callable[..., Balancer]) -> None:
     before = state_of(lab)
     balancer = make()
@@ -282,7 +281,7 @@ def test_killed_while_it_starts_and_started_again(lab: Lab, make: Callable[..., 
     assert_serves(lab)
 
 
-@pytest.mark.parametrize("name", ["main", "other"])
+@pytest.mark.parametrize(("name", "datapath"), [("main", "auto"), ("main", "native"), ("other", "native")])
 def test_killed_and_restarted_with_another_configuration(
     lab: Lab, make: Callable[..., Balancer], name: str
 ) -> None:
@@ -298,6 +297,28 @@ def test_killed_and_restarted_with_another_configuration(
     for vip in (lab.vips4[1], lab.vips6[1]):
         assert ask(lab, "client", vip, 8080).client in (lab.lips4[1], lab.lips6[1])
         assert not is_reachable(lab, "client", vip, 80)
+
+
+@pytest.mark.requires("ebpf")
+def test_killed_and_another_started_beside_its_flows(lab: Lab, make: Callable[..., Balancer]) -> None:
+    first = make(lab.config(lips=1))
+    second = make(other(lab).replace(':80"\nsch', ':8080"\nsch'), name="second")
+    first.start()
+    with Browser(lab, "client", lab.vips4[0]) as browser:
+        browser.ask()
+        first.kill()
+        second.start()
+        assert ask(lab, "client", lab.vips4[1], 8080).client == lab.lips4[1]
+        browser.ask()  # the kernel goes on with it
+        thief = make(lab.config(lips=1, instance="thief"), name="thief")
+        done = thief.command("run", "-c", str(thief.path), check=False)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "its process is gone and its flows go on" in line
+        assert "`fullnat stop --instance main`" in line
+        browser.ask()
+        first.command("stop")
+        assert second.stop() == 0
 
 
 def test_killed_with_both_families_and_restarted_with_one(lab: Lab, make: Callable[..., Balancer]) -> None:
@@ -352,7 +373,7 @@ def test_an_instance_that_collides_with_another_is_refused(
     refused(lab, other(lab, **options), *needles)  # type: ignore[arg-type]
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 def test_a_queue_of_another_program_is_refused(lab: Lab, make: Callable[..., Balancer]) -> None:
     balancer = make()
     before = state_of(lab)
@@ -370,7 +391,7 @@ def test_a_queue_of_another_program_is_refused(lab: Lab, make: Callable[..., Bal
     assert changed(before, lab) == []
 
 
-@BOTH_ENGINES
+@EVERY_ENGINE
 @pytest.mark.parametrize("last", ["stop", "kill"])
 def test_two_instances_side_by_side_and_the_first_goes(
     lab: Lab, make: Callable[..., Balancer], last: str

@@ -82,6 +82,7 @@ class CServer(ctypes.Structure):
         ("lower", ctypes.c_uint32),
         ("active", ctypes.c_uint32),
         ("inactive", ctypes.c_uint32),
+        ("counter", ctypes.c_uint16),
         ("overloaded", ctypes.c_bool),
         ("is_listed", ctypes.c_bool),
         ("may_keep", ctypes.c_bool),
@@ -121,6 +122,7 @@ _SIGNATURES = {
     "fn_service_set_servers": (_BOOL, _POINTER, _POINTER, _U32),
     "fn_service_set_server": (None, _POINTER, _POINTER),
     "fn_service_flow_opened": (None, _POINTER),
+    "fn_service_flow_adopted": (None, _POINTER, _BOOL),
     "fn_service_flow_activated": (None, _POINTER),
     "fn_service_flow_deactivated": (None, _POINTER),
     "fn_service_flow_ended": (None, _POINTER, _BOOL),
@@ -238,6 +240,9 @@ class CService:
 
     def flow_opened(self, server: CServer) -> None:
         self.library.c.fn_service_flow_opened(server.at)
+
+    def flow_adopted(self, server: CServer, is_active: bool) -> None:
+        self.library.c.fn_service_flow_adopted(server.at, is_active)
 
     def flow_activated(self, server: CServer) -> None:
         self.library.c.fn_service_flow_activated(server.at)

@@ -202,6 +202,16 @@ class Twins:
         self.twin.hold(pair.twin)
         self.flows.append((pair, False))
 
+    def adopt_flow(self, pair: Pair, active: bool) -> None:
+        """Count one that was there before: opened elsewhere, so no connection of this director."""
+        self.service.flow_opened(pair.real)
+        pair.real.connections -= 1
+        if active:
+            self.service.flow_activated(pair.real)
+        self.twin.flow_adopted(pair.twin, active)
+        self.twin.hold(pair.twin)
+        self.flows.append((pair, active))
+
     def pick(self) -> None:
         """Have both pick for the same client, and mostly open the flow."""
         if self.dice.random() < 0.02:
@@ -221,6 +231,8 @@ class Twins:
         self.agree(pair)
         if self.dice.random() < 0.8:
             self.open_flow(pair)
+        elif self.dice.random() < 0.3:
+            self.adopt_flow(pair, active=self.dice.random() < 0.5)
 
     def agree(self, pair: Pair) -> None:
         fields = "position weight configured_weight upper lower active inactive overloaded connections"

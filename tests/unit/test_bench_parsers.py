@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import tomllib
 from ipaddress import ip_address, ip_network
 
 import pytest
 
+from bench.bpf import parse_inner_maps, parse_map_bytes, parse_map_id, parse_outer_maps
 from bench.errors import BenchError
 from bench.figures.bulk import parse_iperf3
-from bench.figures.flows import CLIENTS, MANY, SPARE
+from bench.figures.flows import CLIENTS, MANY, SPARE, Weight
 from bench.figures.http import Wrk, parse_wrk
+from bench.figures.latency import FIXED_RATE, Latency, choose_rate, parse_latency
 from bench.figures.udp import parse_counters, sink_rules
 from bench.host import CpuTimes
 from bench.peers import PEERS, haproxy
 from bench.peers.fullnat import Fullnat, configuration, first_complaint, parse_resident
 from bench.plan import IPV4, IPV6, PLANS, Plan, Sources
+from bench.results import Results
 
 WRK = """Running 2s test @ http://203.0.113.10:80/
   1 threads and 64 connections
@@ -43,6 +48,28 @@ def test_wrk_counts_broken_connections_and_bad_answers() -> None:
 def test_wrk_that_died_is_an_error() -> None:
     with pytest.raises(BenchError, match="no rate"):
         parse_wrk("unable to connect to 203.0.113.10:80 Connection refused\n")
+
+
+def test_latencies_are_in_nanoseconds_by_percentile() -> None:
+    line = (
+        '{"asked": 5000, "unanswered": 2, "rate": 2500.0,'
+        ' "p50": 120000, "p90": 190000, "p99": 430000, "p99.9": 2500000, "late": 51000}\n'
+    )
+    assert parse_latency(line) == Latency(
+        asked=5000,
+        unanswered=2,
+        nanoseconds={"p50": 120e3, "p90": 190e3, "p99": 430e3, "p99.9": 2.5e6},
+        late=51e3,
+    )
+
+
+def test_the_load_of_latency_is_half_of_what_plain_forwarding_first_carried() -> None:
+    results = Results()
+    results.add_value("keepalive", "iptables", 0, 90_000.0)
+    assert choose_rate(results) == FIXED_RATE
+    results.add_value("keepalive", "plain", 0, 100_000.0)
+    results.add_value("keepalive", "plain", 1, 60_000.0)
+    assert choose_rate(results) == 50_000
 
 
 def test_iperf3_is_judged_by_what_arrived() -> None:
@@ -143,6 +170,35 @@ def test_resident_memory_is_in_bytes() -> None:
         parse_resident("Name:\tfullnat\nState:\tZ (zombie)\n")
 
 
+SHOWN_MAPS = """[
+  {"id": 7, "type": "array", "name": "entries", "max_entries": 4194304, "bytes_memlock": 33558528},
+  {"id": 8, "type": "array_of_maps", "name": "chunks4", "max_entries": 3, "bytes_memlock": 336},
+  {"id": 260, "type": "array", "name": "fullnat_flows", "max_entries": 4096, "bytes_memlock": 528384}]"""
+
+
+def test_maps_and_the_maps_in_them_are_told_apart() -> None:
+    assert parse_map_bytes(SHOWN_MAPS) == {7: 33558528, 8: 336, 260: 528384}
+    assert parse_outer_maps(SHOWN_MAPS) == {8}
+
+
+def test_the_maps_in_a_map_are_numbers_byte_by_byte() -> None:
+    number = [f"0x{byte:02x}" for byte in (260).to_bytes(4, sys.byteorder)]
+    place = ["0x00", "0x00", "0x00", "0x00"]
+    dumped = [{"key": place, "value": number}, {"key": place, "value": {"error": "No such file"}}]
+    assert parse_inner_maps(json.dumps(dumped)) == {260}
+
+
+def test_a_descriptor_is_a_map_or_none() -> None:
+    assert parse_map_id("pos:\t0\nflags:\t02000002\nmap_type:\t2\nmemlock:\t336\nmap_id:\t260\n") == 260
+    assert parse_map_id("pos:\t0\nflags:\t02000002\nprog_type:\t3\nprog_id:\t260\n") is None
+
+
+def test_memory_a_flow_is_what_an_idle_instance_has_not() -> None:
+    idle = Weight(resident=40_000_000, kernel=2_000_000)
+    assert Weight(200_000_000, 164_000_000).per_flow(idle) == {"memory": 160, "kernel-memory": 162}
+    assert Weight(200_000_000, None).per_flow(Weight(40_000_000, None)) == {"memory": 160}
+
+
 @pytest.mark.parametrize("plan", [IPV4, IPV6])
 def test_the_lips_have_ports_for_every_flow(plan: Plan) -> None:
     ports = 32768 - 1024 - 3  # those above 1023 outside ip_local_port_range, without the services'
@@ -160,7 +216,7 @@ def test_no_client_of_the_crowd_is_a_host_of_the_lab(plan: Plan) -> None:
 
 
 def test_peers_are_known_by_their_names_and_engines_are_no_baselines() -> None:
-    assert list(PEERS) == ["plain", "iptables", "haproxy", "python", "native", "native-tuned"]
+    assert list(PEERS) == ["plain", "iptables", "haproxy", "python", "native", "native-tuned", "ebpf"]
     assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables", "haproxy"]
     assert [name for name, peer in PEERS.items() if "udp" not in peer.protocols] == ["haproxy"]
 
@@ -171,4 +227,5 @@ def test_engines_differ_in_their_table() -> None:
         "python": {"datapath": "python"},
         "native": {"datapath": "native"},
         "native-tuned": {"datapath": "native", "tune": True},
+        "ebpf": {"datapath": "ebpf"},
     }

@@ -115,6 +115,19 @@ def test_the_targets_stand_in_one_table(results: Results) -> None:
     ]
 
 
+def test_a_ratio_may_have_an_upper_bound() -> None:
+    results = Results()
+    for turn, (plain, ebpf) in enumerate([(100e3, 105e3), (200e3, 230e3), (100e3, 108e3)]):
+        results.add_value("latency-p99", "plain", turn, plain)
+        results.add_value("latency-p99", "ebpf", turn, ebpf)
+    ours, plains = Quantity("latency-p99", "ebpf"), Quantity("latency-p99", "plain")
+    found = "1.080 (1.050 to 1.150) in 3 rounds"
+    assert str(judge(results, Target(ours, 1.1, plains, at_most=True))) == (
+        f"ebpf latency-p99 / plain at most 1.1: met, {found}"
+    )
+    assert judge(results, Target(ours, 1.07, plains, at_most=True)).verdict == "missed"
+
+
 def test_targets_are_about_metrics_and_peers_that_exist() -> None:
     for target in TARGETS:
         for quantity in (target.quantity, target.against or target.quantity):

@@ -22,11 +22,12 @@ def test_by_default_each_figure_has_the_peers_it_is_about() -> None:
     for figure, peer in order(Selection()):
         peers.setdefault(figure, []).append(peer)
     assert peers == {
-        "pps": ["plain", "iptables", "python", "native"],
-        "cps": ["plain", "iptables", "haproxy", "python", "native"],
-        "keepalive": ["plain", "iptables", "haproxy", "python", "native"],
-        "bulk": ["plain", "iptables", "haproxy", "python", "native"],
-        "flows": ["native"],
+        "pps": ["plain", "iptables", "python", "native", "ebpf"],
+        "cps": ["plain", "iptables", "haproxy", "python", "native", "ebpf"],
+        "keepalive": ["plain", "iptables", "haproxy", "python", "native", "ebpf"],
+        "latency": ["plain", "iptables", "haproxy", "native", "ebpf"],
+        "bulk": ["plain", "iptables", "haproxy", "python", "native", "ebpf"],
+        "flows": ["native", "ebpf"],
         "overload": ["native", "native-tuned"],
         "picks": ["python", "native"] if not FIGURES["picks"].obstacle(PEERS["native"]) else ["python"],
     }
@@ -37,7 +38,7 @@ def test_by_default_each_figure_has_the_peers_it_is_about() -> None:
     [
         (
             Selection(figures=["flows", "overload"]),
-            [("flows", "native"), ("overload", "native"), ("overload", "native-tuned")],
+            [("flows", "native"), ("flows", "ebpf"), ("overload", "native"), ("overload", "native-tuned")],
         ),
         (Selection(peers=["native-tuned"]), [("overload", "native-tuned")]),
         (Selection(["flows"], ["python"]), [("flows", "python")]),
@@ -52,6 +53,13 @@ def test_what_is_named_is_measured_where_it_can_be(
     selection: Selection, turns: list[tuple[str, str]]
 ) -> None:
     assert order(selection) == turns
+
+
+def test_the_load_of_latency_is_known_before_its_first_turn() -> None:
+    turns = order(Selection())
+    assert turns.index(("keepalive", "plain")) < min(
+        place for place, (figure, _) in enumerate(turns) if figure == "latency"
+    )
 
 
 def test_nobody_is_always_first() -> None:

@@ -31,23 +31,29 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_is_the_fastest_that_starts() -> None:
     start, tried = host_without()
-    assert choose("auto", start) == ("native", "auto: the fastest that runs here")
-    assert tried == ["native"]
+    assert choose("auto", start) == ("ebpf", "auto: the fastest that runs here")
+    assert tried == ["ebpf"]
 
 
 def test_auto_goes_on_to_the_next_and_says_why() -> None:
-    start, tried = host_without("native")
-    assert choose("auto", start) == ("python", "auto: engine native: not here")
-    assert tried == ["native", "python"]
+    start, tried = host_without("ebpf")
+    assert choose("auto", start) == ("native", "auto: engine ebpf: not here")
+    assert tried == ["ebpf", "native"]
+
+
+def test_auto_says_of_each_why_not() -> None:
+    start, tried = host_without("ebpf", "native")
+    assert choose("auto", start) == ("python", "auto: engine ebpf: not here; engine native: not here")
+    assert tried == ["ebpf", "native", "python"]
 
 
 def test_where_none_starts_the_last_says_why() -> None:
-    start, _ = host_without("native", "python")
+    start, _ = host_without("ebpf", "native", "python")
     with pytest.raises(DatapathError, match="engine python: not here"):
         choose("auto", start)
 
 
-@pytest.mark.parametrize("name", ["native", "python"])
+@pytest.mark.parametrize("name", ["ebpf", "native", "python"])
 def test_the_one_that_is_asked_for_is_the_only_one_tried(name: str) -> None:
     start, tried = host_without()
     assert choose(name, start) == (name, "chosen")

@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 
 from fullnat.control.api import ControlSocket
-from fullnat.control.client import ControlError, ask
+from fullnat.control.client import AbsentError, ControlError, ask, tell
 from tests.feeds import make_feed
 from tests.vectors.case import V4
 
 
-def with_socket(path: Path, question: Callable[[], Any]) -> Any:
+def not_stopped(keep: bool) -> None:
+    raise AssertionError
+
+
+def with_socket(path: Path, question: Callable[[], Any], stop: Callable[[bool], None] = not_stopped) -> Any:
     """Return what *question* returns while a control socket serves on *path*."""
 
     async def run() -> Any:
-        control = ControlSocket(path, make_feed("python", V4).engine, lambda: {"pid": 1}, lambda: 0)
+        control = ControlSocket(path, make_feed("python", V4).engine, lambda: {"pid": 1}, lambda: 0, stop)
         await control.start()
         try:
             return await asyncio.get_running_loop().run_in_executor(None, question)
@@ -69,6 +73,46 @@ def test_a_wrong_question_is_told_what_is_right(tmp_path: Path, what: str, messa
     assert message in with_socket(path, question)
 
 
+@pytest.mark.parametrize(
+    ("command", "keep"), [("stop", False), ("stop?keep=0", False), ("stop?keep=1", True)]
+)
+def test_it_is_told_to_stop_and_whether_to_keep_flows(tmp_path: Path, command: str, keep: bool) -> None:
+    path = tmp_path / "main.sock"
+    told: list[bool] = []
+    assert with_socket(path, lambda: tell(path, command), told.append) == {"stopping": True}
+    assert told == [keep]
+
+
+def test_a_wrong_way_to_stop_is_told_what_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+
+    def command() -> None:
+        tell(path, "stop?keep=yes")
+
+    with pytest.raises(ControlError, match="keep is 0 or 1, not 'yes'"):
+        with_socket(path, command)
+
+
+def test_what_cannot_be_kept_is_answered_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+
+    def refuse(keep: bool) -> None:
+        raise ValueError("it cannot keep flows")
+
+    with pytest.raises(ControlError, match=r"it cannot keep flows$"):
+        with_socket(path, lambda: tell(path, "stop?keep=1"), refuse)
+
+
+def test_to_ask_does_not_stop_it(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+
+    def question() -> None:
+        ask(path, "stop")
+
+    with pytest.raises(ControlError, match="no 'stop'; there are"):
+        with_socket(path, question)
+
+
 def test_where_nobody_listens_one_line_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="no instance runs in this network namespace"):
+    with pytest.raises(AbsentError, match="no instance runs in this network namespace"):
         ask(tmp_path / "main.sock", "status")

@@ -412,7 +412,7 @@ def test_the_command_ends_with_the_verdict(
     monkeypatch.setattr(doctor, "read_facts", lambda plan, every_device: facts)
     said = CliRunner().invoke(main, ["doctor"])
     assert said.exit_code == status
-    assert len(said.output.splitlines()) == 10
+    assert len(said.output.splitlines()) == 11
     as_json = CliRunner().invoke(main, ["doctor", "--json"])
     assert as_json.exit_code == status
     rows = json.loads(as_json.output)

@@ -26,7 +26,7 @@ if (reason := features.missing("native")) and "native" not in features.required(
     pytest.skip(f"needs native: {reason}", allow_module_level=True)
 
 from fullnat import _native
-from fullnat.datapath import native
+from fullnat.datapath import ebpf, native
 from tests.churn import (
     FOREVER,
     LIP,
@@ -41,6 +41,7 @@ from tests.churn import (
 )
 
 MORE_THAN_A_STRETCH = 600  # rows are copied 256 at a time
+NO_MAPS = [1 << 30] * 7  # descriptors that nobody has
 
 Director = _native.Director
 Change = dict[str, Any]
@@ -92,6 +93,16 @@ BAD_DIRECTORS: list[tuple[Change, type[Exception], str]] = [
     ({"hash_key": bytes(15)}, ValueError, "hash_key must have 16 bytes: 15"),
     ({"hash_key": "0123456789abcdef"}, TypeError, "bytes-like"),
     ({"now": 1 << 62}, ValueError, "now must be"),
+    ({"fastpath": 7}, TypeError, r"fastpath must be None or a tuple \(maps, limit, servers, cpus\)"),
+    ({"fastpath": (NO_MAPS, 1, 2)}, TypeError, r"fastpath must be None or a tuple"),
+    ({"fastpath": (7, 1, 2, 1)}, TypeError, "fastpath, maps must be a sequence"),
+    ({"fastpath": (NO_MAPS[1:], 1, 2, 1)}, ValueError, "fastpath, maps: 7 of them"),
+    ({"fastpath": ([*NO_MAPS, 0], 1, 2, 1)}, ValueError, "fastpath, maps: at most 7, not 8"),
+    ({"fastpath": ([*NO_MAPS[1:], -1], 1, 2, 1)}, ValueError, "fastpath, map must be 0-2147483647: -1"),
+    ({"fastpath": (NO_MAPS, 0, 2, 1)}, ValueError, "fastpath, limit must be 1-268435456: 0"),
+    ({"fastpath": (NO_MAPS, 1, 1, 1)}, ValueError, "fastpath, servers must be 2-65535: 1"),
+    ({"fastpath": (NO_MAPS, 1, 2, 0)}, ValueError, "fastpath, cpus must be 1-65535: 0"),
+    ({"fastpath": (NO_MAPS, 1, 2, 1)}, OSError, "Bad file descriptor"),
     ({"surprise": 1}, TypeError, "keyword arguments"),
 ]
 
@@ -377,6 +388,15 @@ def test_counters_are_in_the_order_of_the_reasons(director: Director) -> None:
     assert counters[Reason.FLOW_OPENED] == sum(counters) == 3
 
 
+def test_without_a_fast_path_nothing_is_carried_and_nothing_adopted(director: Director) -> None:
+    assert director.adopt(0) == (0, 0)
+    open_flows(director, 1)
+    assert director.carried() == [0, 0, *(0 for _ in ebpf.PASSES)]
+    with pytest.raises(RuntimeError, match="adopt\\(\\) comes before every flow"):
+        director.adopt(0)
+    assert director.decide(datagram(0), 0).reason == Reason.FLOW_INBOUND
+
+
 # What is left behind.
 
 
@@ -435,6 +455,15 @@ def test_directors_and_engines_leave_nothing() -> None:
     del directors, engines
     assert [sys.getrefcount(cls) for cls in (_native.Director, _native.Engine)] == before
     assert len(os.listdir("/proc/self/fd")) == descriptors - 40
+
+
+def test_a_fast_path_that_cannot_be_had_leaves_nothing() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    descriptors = os.listdir("/proc/self/fd")
+    no_map = [null] * 7
+    refuses(OSError, "No such device", lambda: make_director(fastpath=(no_map, 1, 2, 1)))
+    assert os.listdir("/proc/self/fd") == descriptors
+    os.close(null)
 
 
 # The engine.

@@ -14,12 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from fullnat.control.config.supported import (
-    DATAPATHS,
-    FALLBACKS,
-    LATER_DATAPATHS,
-    LATER_FALLBACKS,
-)
+from fullnat.control.config.supported import DATAPATHS, FALLBACKS, LATER_FALLBACKS
 from fullnat.control.config.value_type import Words, integer, one_of, string
 from fullnat.control.config.values import (
     ConnectionsValue,
@@ -50,7 +45,7 @@ def _written(value: Any) -> Any:
 class EngineTable(Table):
     """Which engine moves the packets."""
 
-    datapath: Annotated[str, one_of(DATAPATHS, LATER_DATAPATHS)] = Field("auto", description="the engine")
+    datapath: Annotated[str, one_of(DATAPATHS)] = Field("auto", description="the engine")
     workers: Annotated[int, integer(1, 64)] = Field(
         1, description="threads of the packet loop, each with a queue of its own; engine native"
     )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Known to the schema, not carried out by this version.
 
-The first of each pair is accepted.  What is LATER is refused as not part of this version, rather
-than as a mistake, and belongs to the first as soon as an engine carries it out.
+What is LATER is refused as not part of this version, rather than as a mistake, and belongs to what
+is accepted as soon as an engine carries it out.
 """
 
 from __future__ import annotations
 
-DATAPATHS, LATER_DATAPATHS = ("auto", "ebpf", "native", "python"), ()
+DATAPATHS = ("auto", "ebpf", "native", "python")
 FALLBACKS, LATER_FALLBACKS = ("auto", "none"), ("ipvs", "iptables")
 LATER_SERVICE_TABLES = ("health",)

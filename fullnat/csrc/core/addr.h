@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /* Protocol numbers.  Twin of fullnat/core/addr.py, whose addresses and endpoints are for people. */
 #ifndef FULLNAT_CORE_ADDR_H
 #define FULLNAT_CORE_ADDR_H

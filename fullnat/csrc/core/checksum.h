@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * The Internet checksum: the sum of RFC 1071 and the incremental update of RFC 1624.
  *

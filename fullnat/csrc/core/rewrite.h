@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * Rewrites: what to change in a packet, computed when a flow opens, applied to each of its packets.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * TCP as the middle of the path sees it: a state per flow, and from it the idle timeout.
  *

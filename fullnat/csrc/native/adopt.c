@@ -46,7 +46,8 @@ static struct fn_server *adopt(void *context, struct fn_flow *flow)
 		adoption->ended++;
 		return NULL;
 	}
-	flow->noted = (uint8_t)flow->state;
+	flow->noted = (uint8_t)fn_flow_read_state(flow);
+	flow->timeout = server->service->timeouts[fn_flow_timeout_kind(flow)];   /* as they are configured now */
 	fn_service_flow_adopted(server, fn_flow_is_active(flow));
 	client = fn_endpoint_source(fn_flow_key(flow, FN_INBOUND), flow->key_size);
 	if (server->service->is_persistent)

@@ -132,13 +132,6 @@ static void forward(struct fn_director *director, const struct fn_flow *flow, en
 					     fn_flow_key(flow, FN_OUTBOUND));
 }
 
-static enum fn_timeout timeout_of(const struct fn_flow *flow)
-{
-	if (flow->protocol == FN_TCP)
-		return fn_tcp_state_timeout((enum fn_tcp_state)flow->noted);
-	return flow->noted == FN_REPLIED ? FN_TIMEOUT_UDP : FN_TIMEOUT_UDP_UNREPLIED;
-}
-
 /* Bring counts and timeout up to what the state of *flow* has become. */
 static void note_state(struct fn_director *director, struct fn_flow *flow)
 {
@@ -148,7 +141,8 @@ static void note_state(struct fn_director *director, struct fn_flow *flow)
 	if (state == flow->noted)
 		return;
 	flow->noted = state;
-	fn_flow_table_set_timeout(director->flows, flow, flow->server->service->timeouts[timeout_of(flow)]);
+	fn_flow_table_set_timeout(director->flows, flow,
+				  flow->server->service->timeouts[fn_flow_timeout_kind(flow)]);
 	if (fn_flow_is_active(flow) && !was_active)
 		fn_service_flow_activated(flow->server);
 	else if (was_active && !fn_flow_is_active(flow))
@@ -492,7 +486,7 @@ static struct fn_flow *find_later(struct fn_director *director, const struct fn_
 	flow = fn_flow_table_find(director->flows,
 				  fn_flow_table_hash(director->flows, protocol, later->old_key, key_size),
 				  protocol, later->old_key, key_size, &direction);
-	return flow && flow->server == later->server ? flow : NULL;
+	return flow && flow->server == later->server && flow->created == later->opened ? flow : NULL;
 }
 
 /* Count a later fragment for the server its datagram went to, and for its flow. */
@@ -533,6 +527,7 @@ static struct fn_later later_of(const struct fn_flow *flow, enum fn_direction di
 		later.translation = first->translation;
 		later.translation.kind = FN_TRANSLATE_ADDRESSES;
 		later.server = flow->server;
+		later.opened = flow->created;
 		later.direction = (uint8_t)direction;
 		memcpy(later.old_key, fn_flow_key(flow, direction), flow->key_size);
 	} else if (fn_reason_verdict[first->reason] == FN_VERDICT_PASS) {

@@ -278,6 +278,11 @@ struct fn_fastpath *fn_fastpath_create(const struct fn_fastpath_options *options
 	return fastpath;
 }
 
+uint32_t fn_fastpath_limit(const struct fn_fastpath *fastpath)
+{
+	return fastpath->options.limit;
+}
+
 struct fn_flow_memory *fn_fastpath_memory(struct fn_fastpath *fastpath)
 {
 	return &fastpath->memory;

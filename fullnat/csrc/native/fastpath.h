@@ -42,6 +42,9 @@ struct fn_fastpath *fn_fastpath_create(const struct fn_fastpath_options *options
 /* Let go of it: after the flow table that uses its memory. */
 void fn_fastpath_destroy(struct fn_fastpath *fastpath);
 
+/* Return how many flows the maps were made for. */
+uint32_t fn_fastpath_limit(const struct fn_fastpath *fastpath);
+
 /* Return the memory for a flow table, whose destroy() leaves all there is in it. */
 struct fn_flow_memory *fn_fastpath_memory(struct fn_fastpath *fastpath);
 

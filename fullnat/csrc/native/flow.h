@@ -29,6 +29,14 @@ static inline bool fn_flow_is_active(const struct fn_flow *flow)
 	return flow->protocol == FN_TCP && flow->noted == FN_ESTABLISHED;
 }
 
+/* Return which of its service's timeouts it has. */
+static inline enum fn_timeout fn_flow_timeout_kind(const struct fn_flow *flow)
+{
+	if (flow->protocol == FN_TCP)
+		return fn_tcp_state_timeout((enum fn_tcp_state)flow->noted);
+	return flow->noted == FN_REPLIED ? FN_TIMEOUT_UDP : FN_TIMEOUT_UDP_UNREPLIED;
+}
+
 /*
  * Return an empty table for at most *limit* flows, or NULL when memory cannot be had.  *memory* has
  * room for them and becomes the table's; not on NULL.

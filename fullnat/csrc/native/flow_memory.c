@@ -62,7 +62,7 @@ static void destroy(struct fn_flow_memory *memory)
 
 struct fn_flow_memory *fn_flow_memory_create(uint32_t limit)
 {
-	struct private_memory *self = calloc(1, sizeof(*self));
+	struct private_memory *self = limit <= FN_FLOW_LIMIT_MAX ? calloc(1, sizeof(*self)) : NULL;
 	uint32_t chunks = fn_flow_memory_chunks(limit);
 
 	if (!self)

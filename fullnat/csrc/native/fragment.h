@@ -20,8 +20,9 @@ enum {
 /* What later fragments of a datagram share. */
 struct fn_later {
 	enum fn_reason reason;
-	struct fn_translation translation;   /* when forwarded: and also the next two */
+	struct fn_translation translation;   /* when forwarded: and also what follows */
 	struct fn_server *server;            /* counted for it; held while the datagram is remembered */
+	int64_t opened;                      /* when its flow was: a later one may have the same key */
 	uint8_t old_key[FN_KEY_MAX];         /* of its flow */
 	uint8_t direction;                   /* enum fn_direction */
 };

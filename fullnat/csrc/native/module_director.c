@@ -150,6 +150,10 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 		return false;
 	}
 	memcpy(&options->hash_key, key, sizeof(options->hash_key));
+	if (options->fastpath && flows.value > fn_fastpath_limit(options->fastpath)) {
+		PyErr_SetString(PyExc_ValueError, "flow_limit is above the fastpath's limit");
+		return false;
+	}
 	options->flow_limit = (uint32_t)flows.value;
 	options->persistence_limit = (uint32_t)templates.value;
 	options->fragment_limit = (uint32_t)fragments.value;
@@ -514,6 +518,11 @@ static PyObject *adopt(PyObject *object, PyObject *arguments, PyObject *keywords
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&:adopt", (char **)names, fn_argument_integer, &now))
 		return NULL;
 	fn_director_object_lock(self);
+	if (fn_flow_table_count(self->director->flows)) {
+		fn_director_object_unlock(self);
+		PyErr_SetString(PyExc_RuntimeError, "adopt() comes before every flow");
+		return NULL;
+	}
 	adopted = fn_director_adopt(self->director, (int64_t)now.value, &ended);
 	fn_director_object_unlock(self);
 	return Py_BuildValue("(kk)", (unsigned long)adopted, (unsigned long)ended);

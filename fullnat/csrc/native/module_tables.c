@@ -139,7 +139,7 @@ static void copy_flow(struct flow_copy *copy, const struct fn_flow *flow)
 	memcpy(copy->packets, flow->packets, sizeof(copy->packets));
 	memcpy(copy->bytes, flow->bytes, sizeof(copy->bytes));
 	copy->protocol = flow->protocol;
-	copy->state = flow->state;
+	copy->state = (uint8_t)fn_flow_read_state(flow);
 	copy->key_size = flow->key_size;
 	memcpy(copy->keys[FN_INBOUND], fn_flow_key(flow, FN_INBOUND), flow->key_size);
 	memcpy(copy->keys[FN_OUTBOUND], fn_flow_key(flow, FN_OUTBOUND), flow->key_size);
