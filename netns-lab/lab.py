@@ -38,7 +38,6 @@ from wait import wait_until
 _numbers = itertools.count(1)  # several labs of one process
 
 SWITCH = "switch"  # the namespace of the bridges
-BPFFS = (Path("/sys/fs/bpf"), Path("/run/fullnat/bpf"))  # where fullnat pins: the system's, or its own
 UP_SECONDS = 10.0  # for links and web servers to come up; they take a few hundredths
 
 # A new namespace inherits the host's IPv4 settings: these put back what the kernel starts with,
@@ -139,10 +138,11 @@ class Lab(Plan):
             child.wait()
         self._children.clear()
         for name in self.namespaces:
-            left_over = runtime_files(name)  # what a killed fullnat left goes with its machine
-            for path in left_over:
+            for path in runtime_files(name):  # what a killed fullnat left goes with its machine
                 path.unlink(missing_ok=True)
-            for folder in {path.parent for path in left_over} - {Path("/run/fullnat")}:
+            for folder in pin_folders(name):
+                if folder.is_mount():
+                    subprocess.run(["umount", str(folder)], check=True)
                 folder.rmdir()
             namespace.delete(name)
         for directory in {self.directory, Path(left.directory) if left else self.directory}:
@@ -272,15 +272,24 @@ class Lab(Plan):
 def runtime_files(name: str) -> list[Path]:
     """The files that a fullnat in namespace *name* keeps while it runs: /run/fullnat/INSTANCE@COOKIE.*.
 
-    Among them what it has pinned in the kernel, INSTANCE@COOKIE/*: links first, for they use the rest.
+    Among them what it has pinned in the kernel: links first, for they use the rest.
     """
+    pins = [pin for folder in pin_folders(name) for pin in folder.iterdir() if pin.suffix != ".debug"]
+    pins.sort(key=lambda pin: (not pin.name.startswith("link-"), pin))
+    return [path for path in _glob_runtime(name, "*") if not path.is_dir()] + pins
+
+
+def pin_folders(name: str) -> list[Path]:
+    """Where fullnats in namespace *name* have pinned something."""
+    return _glob_runtime(name, "bpf") + _glob_runtime(name, "", Path("/sys/fs/bpf"))
+
+
+def _glob_runtime(name: str, suffix: str, folder: Path = Path("/run/fullnat")) -> list[Path]:
     try:
         cookie = namespace.cookie(name)
     except OSError:  # an `ip netns add` that was cut short leaves a name without a namespace
         return []
-    pins = [pin for folder in BPFFS for pin in folder.glob(f"fullnat/*@{cookie}/*")]
-    pins.sort(key=lambda pin: (not pin.name.startswith("link-"), pin))
-    return sorted(Path("/run/fullnat").glob(f"*@{cookie}.*")) + pins
+    return sorted(folder.glob(f"*@{cookie}{'.' if suffix else ''}{suffix}"))
 
 
 def _checked_id(run: str) -> str:

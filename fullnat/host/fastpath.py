@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast path of an instance: a program in the kernel, and the maps it shares with the engine.
 
-    bpffs: <instance>@<namespace>/     maps, by name; `identity` is pinned last
+    bpffs: ...<instance>@<namespace>/  maps, by name; `identity` is pinned last
                                        link-<ifindex>, the program on a device: Linux 6.6 and later
     device: ingress (clsact)           a filter that is the program: before
 
@@ -38,12 +38,13 @@ from fullnat.datapath.base import FlowMaps
 from fullnat.host.errors import HostError
 from fullnat.host.libbpf import BpfError, BpfObject, Filter, Libbpf
 from fullnat.host.programs import run_program
+from fullnat.host.state import DEFAULT_DIRECTORY
 
 LAYOUT = 1  # FN_FASTPATH_LAYOUT
 CHUNK = 4096  # FN_FLOW_CHUNK
 SERVER_COUNTERS = 4096  # and the first stands for none
 
-SYSTEM_BPFFS, OWN_BPFFS = Path("/sys/fs/bpf"), Path("/run/fullnat/bpf")
+SYSTEM_BPFFS = Path("/sys/fs/bpf")
 _LINK = "link-"
 _IDENTITY_PIN = "identity"
 _PRIORITY = 0xF5  # of our filters among those of a device
@@ -94,17 +95,23 @@ def chunks(limit: int) -> int:
 
 
 def pin_directory(instance: str, namespace: str) -> Path:
-    """Return where the maps of *instance* are pinned, in a bpffs that is mounted if none is."""
-    return _bpffs() / "fullnat" / f"{instance}@{namespace}".replace(".", "_")  # names there have no dots
+    """Return where the maps of *instance* are pinned.
+
+    In the system's bpffs; where there is none (in a container, say) in one of the instance's own,
+    which nobody else mounts or unmounts.
+    """
+    if _is_bpffs(SYSTEM_BPFFS):
+        return SYSTEM_BPFFS / f"fullnat-{instance}@{namespace}".replace(".", "_")  # no dots in names there
+    return DEFAULT_DIRECTORY / f"{instance}@{namespace}.bpf"
 
 
-def _bpffs() -> Path:
-    """Return the system's bpffs, or where there is none (in a container, say) one of our own."""
-    if not _is_bpffs(SYSTEM_BPFFS) and not _is_bpffs(OWN_BPFFS):
-        OWN_BPFFS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_program(["mount", "-t", "bpf", "bpf", str(OWN_BPFFS)])
-        return OWN_BPFFS
-    return SYSTEM_BPFFS if _is_bpffs(SYSTEM_BPFFS) else OWN_BPFFS
+def _make_directory(pins: Path) -> None:
+    try:
+        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BpfError(f"cannot make {pins}: {error.strerror}") from None
+    if pins.parent != SYSTEM_BPFFS and not _is_bpffs(pins):
+        run_program(["mount", "-t", "bpf", "bpf", str(pins)])
 
 
 def _is_bpffs(path: Path) -> bool:
@@ -121,6 +128,7 @@ class FastPath:
         self._instance = instance
         self._pins = pins
         self._filter = _filter_of(instance)
+        _make_directory(pins)
         capabilities = read_capabilities(self._library)
         self._object = BpfObject(self._library, _object_file(_PROGRAM))
         self._inherited: list[int] = []
@@ -166,7 +174,7 @@ class FastPath:
         """Take the pinned maps over; return their limit and hash key, or None when there are none."""
         descriptor = self._library.get_pinned(self._pins / _IDENTITY_PIN)
         if descriptor is None:
-            remove_pins(self._pins)
+            _unpin(self._pins)
             return None
         self._inherited.append(descriptor)
         layout, limit, hash_key = _IDENTITY.unpack(self._library.read_map(descriptor, _IDENTITY.size))
@@ -192,10 +200,6 @@ class FastPath:
             self._object.set_entries(f"chunks{family}", chunks(limit))
 
     def _pin(self, limit: int, hash_key: bytes) -> None:
-        try:
-            self._pins.mkdir(mode=0o700, parents=True)
-        except OSError as error:
-            raise BpfError(f"cannot make {self._pins}: {error.strerror}") from None
         identity = self._object.map_descriptor("identity")
         self._library.write_map(identity, _IDENTITY.pack(LAYOUT, limit, hash_key))
         for name in _ENGINE_MAPS:
@@ -293,16 +297,18 @@ def has_flows(pins: Path) -> bool:
 
 
 def remove_pins(pins: Path) -> None:
-    """Unpin everything under *pins*: what nothing uses any more goes with it."""
-    links = list(pins.glob(f"{_LINK}*"))  # first: no packet may find half of the maps
-    for pin in [*links, pins / _IDENTITY_PIN, *pins.glob("*")]:
-        pin.unlink(missing_ok=True)
-    with suppress(OSError):
+    """Unpin everything under *pins*: what nothing uses any more goes with it.  Safe to repeat."""
+    _unpin(pins)
+    if _is_bpffs(pins):
+        run_program(["umount", str(pins)])
+    with suppress(FileNotFoundError):
         pins.rmdir()
-        pins.parent.rmdir()  # unless other instances have theirs there
-        if _is_bpffs(OWN_BPFFS):
-            run_program(["umount", str(OWN_BPFFS)])
-            OWN_BPFFS.rmdir()
+
+
+def _unpin(pins: Path) -> None:
+    links = list(pins.glob(f"{_LINK}*"))  # first: no packet may find half of the maps
+    for pin in [*links, pins / _IDENTITY_PIN, *(pins / name for name in _ENGINE_MAPS)]:
+        pin.unlink(missing_ok=True)
 
 
 def read_ethernet_devices() -> list[tuple[str, int]]:
