@@ -40,6 +40,7 @@ class BuildExtension(build_ext):
     """The extension, and the programs for the kernel."""
 
     def run(self) -> None:
+        """Compile all of it."""
         super().run()
         for name, source in BPF_OBJECTS.items():
             self._compile(SOURCES / "bpf" / source, name)
