@@ -26,7 +26,6 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +36,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "command.h"
 
 enum { MAX_CONNECTIONS = 1024, ANSWER_ROOM = 4096, EVENTS = 64 };
 
@@ -69,19 +70,6 @@ struct run {
 	size_t question_bytes;
 	struct connection connections[MAX_CONNECTIONS];
 };
-
-__attribute__((format(printf, 1, 2), noreturn))
-static void die(const char *format, ...)
-{
-	va_list arguments;
-
-	fputs("latency: ", stderr);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
 
 static int64_t now(void)
 {
@@ -327,16 +315,6 @@ static void parse_server(struct options *o)
 	} else {
 		die("not an address: %s", o->host);
 	}
-}
-
-static double parse_number(const char *name, const char *text, double low, double high)
-{
-	char *end;
-	double value = strtod(text, &end);
-
-	if (end == text || *end || !(value >= low && value <= high))
-		die("--%s takes %g to %g: %s", name, low, high, text);
-	return value;
 }
 
 static const struct option LONG[] = {

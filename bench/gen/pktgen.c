@@ -28,7 +28,6 @@
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/udp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +36,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "command.h"
 
 enum { BURST = 64, CATCH_UP = 4 * BURST, MAX_FRAME = 1514 };
 
@@ -56,19 +57,6 @@ struct result {
 	uint64_t sent, refused, stalls;
 	double seconds;
 };
-
-__attribute__((format(printf, 1, 2), noreturn))
-static void die(const char *format, ...)
-{
-	va_list arguments;
-
-	fputs("pktgen: ", stderr);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
 
 /* ---- frames ---- */
 
@@ -308,16 +296,6 @@ static int parse_address(const char *text, uint8_t *address)
 	if (inet_pton(AF_INET6, text, address) == 1)
 		return AF_INET6;
 	die("not an address: %s", text);
-}
-
-static double parse_number(const char *name, const char *text, double low, double high)
-{
-	char *end;
-	double value = strtod(text, &end);
-
-	if (end == text || *end || !(value >= low && value <= high))
-		die("--%s takes %g to %g: %s", name, low, high, text);
-	return value;
 }
 
 static const struct option LONG[] = {
