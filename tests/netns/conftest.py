@@ -14,6 +14,8 @@ from balancer import Balancer
 from hoststate import HostState
 from lab import Lab
 from namespace import processes_in
+from tests.netns.conversations import Parrots
+from tests.netns.streams import ECHO, TRANSPORTS
 
 HERE = Path(__file__).parent
 BALANCERS = pytest.StashKey[list[Balancer]]()
@@ -92,3 +94,14 @@ def balancer(lab: Lab, datapath: str, request: pytest.FixtureRequest) -> Iterato
         left = [*before.changes_to(HostState.of(lab)), *map(str, processes_in([lab.namespace("director")]))]
         if left:
             pytest.fail("left on the director:\n" + "\n".join(left))
+
+
+@pytest.fixture
+def parrots(lab: Lab) -> Iterator[Parrots]:
+    """Servers on ECHO of every real server, TCP and UDP."""
+    flock = Parrots(lab)
+    for role in lab.servers:
+        for kind in TRANSPORTS:
+            flock.add(role, ECHO, kind)
+    with flock:
+        yield flock

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from lab import Lab
+from tests.netns.conversations import connect, tell
 from tests.netns.traffic import PROGRAMS, wait_until
 
 ECHO = 7  # the port of what answers, TCP and UDP
+TRANSPORTS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 
 
 def echo_config(lab: Lab, families: Sequence[int] | None = None, **options: Any) -> str:
@@ -141,3 +145,16 @@ class UdpFlows(Program):
     def answers(self, patience: float) -> int:
         """How many of those were answered, as soon as all were, and in *patience* seconds at most."""
         return int(self.ask(f"answers {patience}"))
+
+
+def open_all(stack: ExitStack, lab: Lab, role: str = "client") -> list[socket.socket]:
+    """A conversation of each protocol and family, under way."""
+    talks = [
+        stack.enter_context(connect(lab, role, vip, ECHO, kind=kind))
+        for vip in (*lab.vips4[:1], *lab.vips6[:1])
+        for kind in TRANSPORTS
+    ]
+    for talk in talks:
+        tell(talk, "hello")
+        tell(talk, "hello again")
+    return talks

@@ -14,7 +14,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from hoststate import HostState
 from lab import Lab
 from namespace import cookie, inside, ip_batch, ip_json, processes_in
 from tests.netns.conversations import Parrots, connect, is_reachable, tell
-from tests.netns.streams import ECHO, Streams, UdpFlows, echo_config, start_echo
+from tests.netns.streams import ECHO, TRANSPORTS, Streams, UdpFlows, echo_config, open_all, start_echo
 from tests.netns.traffic import reasons, url_host, wait_until
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "ebpf")
@@ -38,7 +38,6 @@ LONG = os.environ.get("FULLNAT_LONG") == "1"
 KILLS = 100 if LONG else 12
 CONNECTIONS = 500 if LONG else 100
 FLOOD_KILLS, FLOOD = 3, 4000
-TRANSPORTS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 
 
 Row = dict[str, Any]
@@ -48,29 +47,6 @@ Row = dict[str, Any]
 def datapath() -> str:
     """The engine whose flows outlive it."""
     return "ebpf"
-
-
-@pytest.fixture
-def parrots(lab: Lab) -> Iterator[Parrots]:
-    """Servers on ECHO of every real server, TCP and UDP."""
-    flock = Parrots(lab)
-    for role in lab.servers:
-        for kind in TRANSPORTS:
-            flock.add(role, ECHO, kind)
-    with flock:
-        yield flock
-
-
-def open_all(stack: ExitStack, lab: Lab) -> list[socket.socket]:
-    """A conversation of each protocol and family, under way."""
-    talks = [
-        stack.enter_context(connect(lab, "client", vip, ECHO, kind=kind))
-        for vip in (lab.vips4[0], lab.vips6[0])
-        for kind in TRANSPORTS
-    ]
-    for talk in talks:
-        tell(talk, "hello")
-    return talks
 
 
 def table(balancer: Balancer) -> dict[tuple[str, str], Row]:

@@ -17,6 +17,7 @@ from threading import Thread
 import pytest
 
 from balancer import Balancer
+from hoststate import HostState
 from lab import Lab
 from tests.netns.conversations import ask
 from tests.netns.traffic import get, lips, reasons, vips
@@ -62,13 +63,28 @@ def test_auto_is_engine_ebpf(lab: Lab, balancer: Callable[..., Balancer]) -> Non
     assert seen["packets_received"] > reasons(seen)["flow_opened"]  # the kernel's are among them
 
 
-@pytest.mark.requires("native")
-def test_auto_goes_on_to_engine_native_and_says_why(
-    lab: Lab, balancer: Callable[..., Balancer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _no_libbpf(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have fullnat find no libbpf; `ip`, which needs it as well, still does."""
     absent = "import fullnat.host.libbpf as libbpf\nlibbpf.LIBRARY = 'libbpf.so.none'\n"
     (lab.directory / "sitecustomize.py").write_text(absent)
     monkeypatch.setenv("PYTHONPATH", str(lab.directory))
+
+
+@pytest.mark.usefixtures("_no_libbpf")
+def test_engine_ebpf_asked_for_and_not_to_be_had_is_one_line_and_a_clean_host(lab: Lab) -> None:
+    before = HostState.of(lab)
+    refused = Balancer(lab, lab.config())
+    done = refused.command("run", "-c", str(refused.path), "--datapath", "ebpf", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = "engine ebpf: libbpf.so.none is not installed; on Debian: apt-get install libbpf1"
+    assert done.stderr == f"fullnat: {reason}\n"
+    assert before.changes_to(HostState.of(lab)) == []
+
+
+@pytest.mark.requires("native")
+@pytest.mark.usefixtures("_no_libbpf")
+def test_auto_goes_on_to_engine_native_and_says_why(lab: Lab, balancer: Callable[..., Balancer]) -> None:
     running = balancer()
     why = "auto: engine ebpf: libbpf.so.none is not installed; on Debian: apt-get install libbpf1; 1 worker"
     assert f"engine native ({why})" in running.log

@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from fullnat.host.libbpf import Libbpf
 from lab import Lab
 from namespace import cookie, ip, ip_batch, read_sysctls, write_sysctls
 from tests.netns.conversations import Parrots, connect, tell
-from tests.netns.streams import ECHO, UdpFlows, echo_config, start_echo
+from tests.netns.streams import ECHO, TRANSPORTS, UdpFlows, echo_config, open_all, start_echo
 from tests.netns.traffic import reasons, servers, vips, wait_until
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "ebpf")
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "ebpf")
 LONG = os.environ.get("FULLNAT_LONG") == "1"
 FLOWS = 200_000 if LONG else 20_000
 IDLE = 60 if LONG else 6  # seconds until they expire: longer than it takes to open them
-TRANSPORTS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 BULK = 4 << 20
 PAIR = {"topology": "two-arm", "servers": 1, "clients": 1}  # plain veth pairs, without a switch
 
@@ -47,30 +46,6 @@ Row = dict[str, Any]
 def datapath() -> str:
     """The engine that has a fast path."""
     return "ebpf"
-
-
-@pytest.fixture
-def parrots(lab: Lab) -> Iterator[Parrots]:
-    """Servers on ECHO of every real server, TCP and UDP."""
-    flock = Parrots(lab)
-    for role in lab.servers:
-        for kind in TRANSPORTS:
-            flock.add(role, ECHO, kind)
-    with flock:
-        yield flock
-
-
-def open_all(stack: ExitStack, lab: Lab, role: str = "client") -> list[socket.socket]:
-    """A conversation of each protocol and family, under way."""
-    talks = [
-        stack.enter_context(connect(lab, role, vips(lab, family)[0], ECHO, kind=kind))
-        for family in lab.families
-        for kind in TRANSPORTS
-    ]
-    for talk in talks:
-        tell(talk, "hello")
-        tell(talk, "hello again")
-    return talks
 
 
 def queued(lab: Lab) -> int:
