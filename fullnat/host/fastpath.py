@@ -54,8 +54,7 @@ _PROGRAM, _PROBE = "_fastpath.bpf.o", "_probe.bpf.o"
 _ENGINE_MAPS = ("entries", "changed4", "changed6", "chunks4", "chunks6", "servers", "counts")
 _IDENTITY = struct.Struct("=II16s")  # struct fn_fastpath_identity
 _SETTINGS = struct.Struct("=16sQII")  # struct fn_fastpath_settings
-_IPV6_FLAG, _SKIP_NEIGHBOUR = 0x80, 4  # what the probe's answers stand for
-_HAS_IPV6_FLAG, _HAS_SKIP_NEIGHBOUR = 1, 2
+_IPV6_FLAG = 0x80  # FN_FASTPATH_IPV6_FLAG
 
 
 class ForeignFlowsError(HostError):
@@ -129,11 +128,11 @@ class FastPath:
         self._pins = pins
         self._filter = _filter_of(instance)
         _make_directory(pins)
-        capabilities = read_capabilities(self._library)
+        has_ipv6_flag = probe(self._library)
         self._object = BpfObject(self._library, _object_file(_PROGRAM))
         self._inherited: list[int] = []
         try:
-            self.maps = self._load(capabilities, limit)
+            self.maps = self._load(has_ipv6_flag, limit)
         except BaseException:
             self.close()
             raise
@@ -145,7 +144,7 @@ class FastPath:
         self._inherited.clear()
         self._object.close()
 
-    def _load(self, capabilities: int, limit: int) -> FlowMaps:
+    def _load(self, has_ipv6_flag: bool, limit: int) -> FlowMaps:
         identity = self._inherit()
         is_inherited = identity is not None
         limit, hash_key = identity or (limit, os.urandom(16))
@@ -153,9 +152,9 @@ class FastPath:
             self._set_sizes(limit)
         settings = _SETTINGS.pack(
             hash_key,
-            _IPV6_FLAG if capabilities & _HAS_IPV6_FLAG else 0,
-            _SKIP_NEIGHBOUR if capabilities & _HAS_SKIP_NEIGHBOUR else 0,
+            _IPV6_FLAG if has_ipv6_flag else 0,
             places(limit) - 1,
+            not has_long_addresses(_read_links()),
         )
         self._object.set_data(".rodata.settings", settings)
         self._object.load()
@@ -313,7 +312,11 @@ def _unpin(pins: Path) -> None:
 
 def read_ethernet_devices() -> list[tuple[str, int]]:
     """Return name and ifindex of the devices that packets come up through."""
-    return parse_ethernet_devices(run_program(["ip", "-j", "link", "show"]))
+    return parse_ethernet_devices(_read_links())
+
+
+def _read_links() -> str:
+    return run_program(["ip", "-j", "link", "show"])
 
 
 def parse_ethernet_devices(output: str) -> list[tuple[str, int]]:
@@ -323,6 +326,14 @@ def parse_ethernet_devices(output: str) -> list[tuple[str, int]]:
         for entry in json.loads(output)
         if entry and entry.get("link_type") == "ether" and "master" not in entry
     ]
+
+
+def has_long_addresses(output: str) -> bool:
+    """Whether a device in the output of `ip -j link show` has addresses that are no Ethernet header's.
+
+    IP over InfiniBand has: neighbours there have addresses too, of 20 bytes.
+    """
+    return any(entry.get("link_type") == "infiniband" for entry in json.loads(output))
 
 
 def _has_clsact(device: str) -> bool:
@@ -356,22 +367,22 @@ def _object_file(name: str) -> Path:
 def find_refusal() -> str:
     """Return why this host can have no fast path, in a line with the remedy; empty when it can."""
     try:
-        read_capabilities(Libbpf())
+        probe(Libbpf())
     except HostError as error:
         return str(error)
     return ""
 
 
-def read_capabilities(library: Libbpf) -> int:
-    """Return what the kernel's helpers can do: a set of enum fn_fastpath_capability.
+def probe(library: Libbpf) -> bool:
+    """Return whether the kernel's checksum helper has the flag for IPv6.
 
     BpfError where no program can be loaded.
     """
-    probe = BpfObject(library, _object_file(_PROBE))
+    program = BpfObject(library, _object_file(_PROBE))
     try:
-        probe.load()
+        program.load()
         # Ethernet, and an IPv6 header with UDP.
         frame = bytes(12) + b"\x86\xdd" + b"\x60" + bytes(3) + b"\x00\x08\x11\x40" + bytes(32 + 8)
-        return library.run(probe.program_descriptor("probe"), frame)
+        return bool(library.run(program.program_descriptor("probe"), frame))
     finally:
-        probe.close()
+        program.close()

@@ -42,7 +42,8 @@ CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; Python has no name for it
 # linux/pkt_cls.h
 UNSPEC, REDIRECT = -1, 7
 
-MAC = bytes.fromhex("020000000001")
+MAC = bytes.fromhex("020000000001")  # both devices'
+NEIGHBOUR = bytes.fromhex("020000000002")  # everybody else's
 ETHERNET = 14
 TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 HEADERS = {4: 20, 6: 40}  # shorter packets BPF_PROG_TEST_RUN refuses
@@ -54,11 +55,15 @@ MTU, NARROW_MTU = 1500, 1400
 NARROW = ("198.19.0.11", "2001:db8:2::11")
 LOCAL = frozenset(ip_address(text.partition("/")[0]) for text in (*CLIENTS, *SERVERS))
 SERVER_NETWORKS = tuple(ip_network(text, strict=False) for text in SERVERS)
+NEIGHBOURS = {
+    "clients": ("203.0.113.100", "203.0.113.254", "2001:db8:1::100", "2001:db8:1::fe"),
+    "servers": ("198.19.0.11", "198.19.0.12", "2001:db8:2::11", "2001:db8:2::12"),
+}  # others have to be asked for
 BROADCAST = frozenset(ip_network(text, strict=False).broadcast_address for text in (CLIENTS[0], SERVERS[0]))
 
 # struct fn_flow, csrc/core/flow_record.h: where its fields are.
 _STRIDE = {4: 128, 6: 192}
-_LAST_SEEN, _SLOT, _PROTOCOL, _KEYS = 32, 68, 99, 104
+_LAST_SEEN, _CREATED, _SLOT, _PROTOCOL, _KEYS = 32, 40, 68, 99, 104
 _NO_SLOT = 0xFFFFFFFF
 
 
@@ -86,6 +91,10 @@ def build_host() -> Devices:
         lines.append(f"link set {device} up")
         lines += [f"address add {address} dev {device} nodad" for address in addresses if ":" in address]
         lines += [f"address add {address} dev {device}" for address in addresses if ":" not in address]
+        lines += [
+            f"neighbour add {address} lladdr {NEIGHBOUR.hex(':')} nud permanent dev {device}"
+            for address in NEIGHBOURS[device]
+        ]
     lines += [f"route add {address} dev servers mtu lock {NARROW_MTU}" for address in NARROW]
     lines += ["route add default via 203.0.113.254", "route add default via 2001:db8:1::fe dev clients"]
     run_program(["ip", "-batch", "-"], "\n".join(lines) + "\n")
@@ -133,12 +142,16 @@ class Program:
 
 
 def packet_of(frame: bytes, before: bytes) -> bytes:
-    """Return the packet in a frame that was *before* the program had it; all around is as it was."""
+    """Return the packet in a frame that was *before* the program had it; what stands behind is as it was.
+
+    Before it is the header it came with, which bpf_redirect_neigh() is still to replace, or the next one.
+    """
     at = ETHERNET + 2 if before[ETHERNET] >> 4 == 4 else ETHERNET + 4
     size = int.from_bytes(before[at : at + 2], "big") + (0 if before[ETHERNET] >> 4 == 4 else 40)
     end = ETHERNET + size
     assert len(frame) == len(before)
-    assert (frame[:ETHERNET], frame[end:]) == (before[:ETHERNET], before[end:])
+    assert frame[:12] in (before[:12], NEIGHBOUR + MAC)
+    assert (frame[12:ETHERNET], frame[end:]) == (before[12:ETHERNET], before[end:])
     return frame[ETHERNET:end]
 
 
@@ -158,11 +171,18 @@ class FlowStamps:
 
     def take(self, view: PacketView, outbound: bool, now: int) -> int:
         """Return when the flow of *view* was last seen, and make it *now*."""
+        return self._exchange(view, outbound, _LAST_SEEN, now)
+
+    def set_created(self, view: PacketView, outbound: bool, created: int) -> None:
+        """Make the flow of *view* another one, by when it was opened."""
+        self._exchange(view, outbound, _CREATED, created)
+
+    def _exchange(self, view: PacketView, outbound: bool, field: int, value: int) -> int:
         chunk = self._chunk(view.family)
-        at = self._find(chunk, view, outbound) + _LAST_SEEN
-        (stamp,) = struct.unpack_from("=q", chunk, at)
-        struct.pack_into("=q", chunk, at, now)
-        return int(stamp)
+        at = self._find(chunk, view, outbound) + field
+        (old,) = struct.unpack_from("=q", chunk, at)
+        struct.pack_into("=q", chunk, at, value)
+        return int(old)
 
     @staticmethod
     def _find(chunk: mmap.mmap, view: PacketView, outbound: bool) -> int:
@@ -196,7 +216,7 @@ class FastPathDirector(NativeDirector):
         super().__init__(datapath)
         self.program = program
         self.left: str | None = None  # why the program left the last packet alone; None: it carried it
-        self._stamps = stamps
+        self.stamps = stamps
 
     def decide(self, packet: bytes, now: int) -> Outcome:
         """Return what became of *packet*; one that was carried is a hop further."""
@@ -213,7 +233,7 @@ class FastPathDirector(NativeDirector):
             return super().decide(packet, now)
         assert (inbound + outbound, sum(passed)) == (1, 0)
         self.left = None
-        stamp = self._stamps.take(parse(packet), bool(outbound), now)
+        stamp = self.stamps.take(parse(packet), bool(outbound), now)
         assert earliest <= stamp <= time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
         self._director.servers()  # catches up with what the program did to states
         return Outcome(Reason.FLOW_INBOUND if inbound else Reason.FLOW_OUTBOUND, out, None, None, ())

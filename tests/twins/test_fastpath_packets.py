@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from scapy.layers.inet import IP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
 import namespace
-from fullnat.core.addr import TCP, UDP
+from fullnat.core.addr import TCP, UDP, PortRange
 from fullnat.core.checksum import difference
 from fullnat.core.flow import Half
 from fullnat.core.packet import parse
@@ -34,6 +35,7 @@ from tests.twins.fastpath import (
     MAC,
     MTU,
     NARROW_MTU,
+    NEIGHBOUR,
     REDIRECT,
     UNSPEC,
     Devices,
@@ -51,11 +53,13 @@ from tests.vectors.case import NETS, V4, Case, Given, Net
 from tests.vectors.directors import Outcome, PythonDirector, Twin, build_python, twin_of
 from tests.vectors.rows import all_cases
 from tests.vectors.rows.steps import patched
+from wait import wait_until
 
 pytestmark = pytest.mark.requires("root", "netns", "ipv6", "ebpf")
 
 PACKETS = 10_000
 MUTATED = 100_000
+WAYS = 4096  # csrc/bpf/way.h: for half as many flows
 
 
 class Lab(NamedTuple):
@@ -218,6 +222,81 @@ def _half(pair: Pair, packet: bytes) -> Half:
     half = pair.python.director.flows.find(view.protocol, view.key)
     assert half is not None
     return half
+
+
+# Ways.
+
+
+def _keep(pair: Pair, packet: bytes) -> bytes:
+    """Send *packet* until it goes the way that was kept for it; return the frame as it came in."""
+    frame = frame_of(packet)
+    program = pair.kernel.program
+
+    def is_kept() -> bool:
+        ran = program.run(frame, program.devices.receiving(packet))
+        assert ran.answer == REDIRECT
+        return ran.frame[:12] != frame[:12]
+
+    wait_until(is_kept, 2, "a kept way")
+    return frame
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: f"v{net.family}")
+@pytest.mark.parametrize("outbound", [False, True], ids=["inbound", "outbound"])
+def test_a_way_that_was_found_is_kept_for_the_next_packet(net: Net, outbound: bool, pair: Build) -> None:
+    """And for that one's flow, direction and device alone, as long as it fits."""
+    both = pair(one_server(net))
+    open_flows(both, net)
+    program, packet = both.kernel.program, tcp(net.from_server() if outbound else net.to_vip(), "A")
+    device = program.devices.receiving(packet)
+
+    frame = _keep(both, packet)
+    ran = program.run(frame, device)
+    assert ran.frame[:12] in (frame[:12], NEIGHBOUR + MAC)
+
+    for other in program.devices:
+        if other != device:
+            assert program.run(_keep(both, packet), other).frame[:12] == frame[:12]
+    large = tcp(net.from_server() if outbound else net.to_vip(), "A", payload=bytes(MTU))
+    _keep(both, packet)
+    assert program.run(frame_of(large), device).answer == UNSPEC
+    _keep(both, packet)
+    both.kernel.stamps.set_created(parse(packet), outbound, 1)
+    assert program.run(frame, device).frame[:12] == frame[:12]
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: f"v{net.family}")
+def test_flows_that_share_a_place_do_not_share_a_way(net: Net, pair: Build) -> None:
+    twin = twin_of(Given(net, servers=1, flow_limit=WAYS))
+    both = pair(replace(twin, setup=replace(twin.setup, ports=PortRange(5000, 5000 + WAYS))))
+    opening = [udp(net.to_vip(cport=2000 + number, vport=53)) for number in range(WAYS // 2 + 1)]
+    for packet in opening:
+        assert both.kernel.decide(packet, 0).reason is Reason.FLOW_OPENED
+    _keep(both, opening[0])
+    program, frame = both.kernel.program, frame_of(opening[-1])
+    ran = program.run(frame, program.devices.clients)
+    assert (ran.answer, ran.frame[:12]) == (REDIRECT, frame[:12])
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: f"v{net.family}")
+def test_a_kept_way_is_soon_found_anew(net: Net, pair: Build) -> None:
+    """The neighbour has another address; then it has none."""
+    both = pair(one_server(net))
+    open_flows(both, net)
+    program, packet = both.kernel.program, tcp(net.to_vip(), "A")
+    frame = _keep(both, packet)
+    server, other = net.servers[0], bytes.fromhex("020000000003")
+
+    def header() -> bytes:
+        return program.run(frame, program.devices.clients).frame[:12]
+
+    try:
+        namespace.ip("neighbour", "replace", server, "lladdr", other.hex(":"), "dev", "servers")
+        wait_until(lambda: header() == other + MAC, 2, "the new address")
+        namespace.ip("neighbour", "del", server, "dev", "servers")
+        wait_until(lambda: header() == frame[:12], 2, "nothing kept")
+    finally:
+        namespace.ip("neighbour", "replace", server, "lladdr", NEIGHBOUR.hex(":"), "dev", "servers")
 
 
 # Checksums.

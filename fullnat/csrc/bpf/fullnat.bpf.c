@@ -13,11 +13,10 @@
  * there is one place that knows such things.  It keeps no table of its own and needs nobody to
  * feed it: while flow records are there (fastpath_maps.h, flow_record.h), it goes on.
  *
- * The host's routes and neighbours decide where a packet goes, packet by packet: no route is kept
- * in a flow.  Netfilter and conntrack do not see what is carried here.
+ * The host's routes and neighbours decide where a packet goes; what they say is asked again and
+ * again (way.h).  Netfilter and conntrack do not see what is carried here.
  */
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -29,36 +28,17 @@
 #include <bpf/bpf_helpers.h>
 
 #include "../core/checksum.h"
-#include "../core/fastpath_maps.h"
-#include "../core/flow_record.h"
+#include "find.h"
+#include "packet.h"
+#include "way.h"
 
 char _license[] SEC("license") = "GPL";   /* the route lookup asks for it */
 
 enum {
-	PROBES = 16,             /* entries looked at: at half full, one search in many thousand wants more */
-	IPV4 = 4,
-	IPV6 = 6,
-	ADDRESS_FAMILY_IPV4 = 2,    /* AF_INET */
-	ADDRESS_FAMILY_IPV6 = 10,   /* AF_INET6 */
 	PLAIN_HEADER = 0x45,     /* IPv4, no options */
 	DF = 0x4000,
 	FRAGMENT = 0x3FFF,       /* more to come, or an offset */
-	MSS_OPTION = 0x0204,     /* kind and length */
-	UNKNOWN_MSS = 0xFFFF,
 };
-
-/* Alone in their section, so that who loads the program finds them at its start. */
-const volatile struct fn_fastpath_settings settings SEC(".rodata.settings");
-
-/* The maps; sizes are set by who loads the program. */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 4);
-	__type(key, __u32);
-	__type(value, struct fn_flow_entry);
-} entries SEC(".maps");
 
 struct changed {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -70,36 +50,6 @@ struct changed {
 
 struct changed changed4 SEC(".maps");
 struct changed changed6 SEC(".maps");
-
-struct chunk4 {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FN_FLOW_CHUNK);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, FN_FLOW_STRIDE4);
-};
-
-struct chunk6 {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FN_FLOW_CHUNK);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, FN_FLOW_STRIDE6);
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct chunk4);
-} chunks4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct chunk6);
-} chunks6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -122,26 +72,6 @@ struct {
 	__type(value, struct fn_fastpath_identity);
 } identity SEC(".maps");
 
-/* One packet: what the headers say. */
-struct packet {
-	__u8 family;
-	__u8 protocol;
-	__u8 tcp_flags;
-	__u32 l4;                       /* offset of the transport header in the frame */
-	__u32 length;                   /* of the IP packet */
-	__u32 headers;                  /* bytes of it that each segment has */
-	__u16 mss;                      /* that a SYN offers: 0 if it has none, UNKNOWN_MSS if it is not where it usually is */
-	bool is_divisible;              /* IPv4, DF clear, long enough to be fragmented further on */
-	__u32 key[FN_KEY_MAX / 4];
-};
-
-/* A flow that was found. */
-struct found {
-	struct fn_flow *flow;
-	enum fn_direction direction;
-	__u32 index;                    /* among those of its family */
-};
-
 static __always_inline int pass(enum fn_fastpath_pass why)
 {
 	__u32 zero = 0;
@@ -150,106 +80,6 @@ static __always_inline int pass(enum fn_fastpath_pass why)
 	if (counted)
 		counted->passed[why]++;
 	return TC_ACT_UNSPEC;   /* what else is attached has its turn */
-}
-
-/* Finding. */
-
-static __always_inline struct fn_flow *flow_at(__u8 family, __u32 index)
-{
-	__u32 chunk = index >> FN_FLOW_CHUNK_BITS, place = index & (FN_FLOW_CHUNK - 1);
-	void *flows = family == IPV4 ? bpf_map_lookup_elem(&chunks4, &chunk) : bpf_map_lookup_elem(&chunks6, &chunk);
-
-	return flows ? bpf_map_lookup_elem(flows, &place) : NULL;
-}
-
-static __always_inline bool has_key(const struct fn_flow *flow, enum fn_direction direction,
-				    const struct packet *packet, __u32 size)
-{
-	const __u32 *key = (const __u32 *)(flow->keys + (direction == FN_INBOUND ? 0 : size));
-	__u32 difference = flow->protocol ^ packet->protocol;
-
-	for (__u32 at = 0; at < size / 4; at++)
-		difference |= key[at] ^ packet->key[at];
-	return !difference;
-}
-
-static __always_inline bool find(const struct packet *packet, __u8 family, struct found *found)
-{
-	const __u32 size = family == IPV4 ? FN_FLOW_KEY4 : FN_FLOW_KEY6;
-	struct fn_hash_key secret = { { settings.hash_key[0], settings.hash_key[1] } };
-	__u32 tag = fn_flow_tag(fn_flow_hash(&secret, packet->protocol, (const __u8 *)packet->key, size));
-
-	for (__u32 probe = 0; probe < PROBES; probe++) {
-		__u32 at = (tag + probe) & settings.entries_mask, kind;
-		const volatile __u64 *place = bpf_map_lookup_elem(&entries, &at);
-		struct fn_flow_entry entry;
-		__u64 word;
-
-		if (!place)
-			return false;
-		word = *place;   /* in one step, as it is written */
-		__builtin_memcpy(&entry, &word, sizeof(entry));
-		if (!entry.reference)
-			return false;
-		kind = entry.reference >> FN_FLOW_KIND_SHIFT;
-		if (entry.tag != tag || kind == FN_FLOW_ONE_PACKET ||
-		    !(entry.reference & FN_FLOW_IS_V6) != (family == IPV4))
-			continue;
-		found->index = entry.reference & FN_FLOW_INDEX_MASK;
-		found->direction = kind == FN_FLOW_INBOUND ? FN_INBOUND : FN_OUTBOUND;
-		found->flow = flow_at(family, found->index);
-		if (found->flow && has_key(found->flow, found->direction, packet, size))
-			return true;
-	}
-	return false;
-}
-
-/* Routing. */
-
-/* Where a packet goes out, and to which neighbour. */
-struct way {
-	__u32 device;
-	struct bpf_redir_neigh neighbour;
-};
-
-/*
- * Find the way of the packet as it will be, whose key is *key*; return TC_ACT_OK, or what to do instead.
- *
- * The neighbour is left to bpf_redirect_neigh(), which resolves it, and keeps asking whether it is
- * still there: the lookup here would go on with an old answer.
- */
-static __always_inline int route(struct __sk_buff *skb, const struct packet *packet, __u8 family, const __u32 *key,
-				 struct way *way)
-{
-	struct bpf_fib_lookup fib = {
-		.family = family == IPV4 ? ADDRESS_FAMILY_IPV4 : ADDRESS_FAMILY_IPV6,
-		.l4_protocol = packet->protocol,
-		.tot_len = skb->gso_size ? packet->headers + skb->gso_size : packet->length,
-		.ifindex = skb->ifindex,
-	};
-	long answer;
-
-	if (family == IPV4) {
-		fib.ipv4_src = key[0];
-		fib.ipv4_dst = key[1];
-		__builtin_memcpy(&fib.sport, &key[2], 4);
-	} else {
-		__builtin_memcpy(fib.ipv6_src, &key[0], 16);
-		__builtin_memcpy(fib.ipv6_dst, &key[4], 16);
-		__builtin_memcpy(&fib.sport, &key[8], 4);
-	}
-	answer = bpf_fib_lookup(skb, &fib, sizeof(fib), settings.fib_flags);
-	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return pass(FN_PASS_TOO_BIG);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return pass(FN_PASS_UNROUTED);
-	way->device = fib.ifindex;
-	way->neighbour.nh_family = fib.family;
-	if (fib.family == ADDRESS_FAMILY_IPV4)
-		way->neighbour.ipv4_nh = fib.ipv4_dst;
-	else
-		__builtin_memcpy(way->neighbour.ipv6_nh, fib.ipv6_dst, 16);
-	return TC_ACT_OK;
 }
 
 /* What a packet does to its flow. */
@@ -263,7 +93,7 @@ static __always_inline void mark_changed(__u8 family, __u32 index)
 		__sync_fetch_and_or(bits, 1ULL << (index % 64));
 }
 
-static __always_inline void follow(const struct packet *packet, __u8 family, const struct found *found)
+static __always_inline void follow(const struct packet *packet, __u8 family, const struct found *found, __u64 now)
 {
 	struct fn_flow *flow = found->flow;
 	bool has_changed = false;
@@ -272,7 +102,7 @@ static __always_inline void follow(const struct packet *packet, __u8 family, con
 		has_changed = fn_flow_follow_udp(flow, found->direction);
 	else if (packet->tcp_flags & (FN_SYN | FN_FIN | FN_RST) || fn_flow_read_state(flow) != FN_ESTABLISHED)
 		has_changed = fn_flow_follow_tcp(flow, found->direction, packet->tcp_flags);
-	flow->last_seen = (__s64)bpf_ktime_get_coarse_ns();
+	flow->last_seen = (__s64)now;
 	if (has_changed)
 		mark_changed(family, found->index);
 }
@@ -359,10 +189,11 @@ static __always_inline int carry(struct __sk_buff *skb, const struct packet *pac
 {
 	const __u32 words = (family == IPV4 ? FN_FLOW_KEY4 : FN_FLOW_KEY6) / 4;
 	__u16 ip_delta, transport_delta;
+	__u64 now = bpf_ktime_get_coarse_ns();
 	__u32 key[FN_KEY_MAX / 4];
+	enum fn_fastpath_pass why;
 	struct found found;
 	struct way way = {};
-	int verdict;
 
 	if (!find(packet, family, &found) || !found.flow->counter)
 		return pass(FN_PASS_UNKNOWN);
@@ -373,10 +204,10 @@ static __always_inline int carry(struct __sk_buff *skb, const struct packet *pac
 	if (packet->is_divisible)
 		return pass(FN_PASS_DIVISIBLE);
 	new_key(&found, family, key);
-	verdict = route(skb, packet, family, key, &way);
-	if (verdict != TC_ACT_OK)
-		return verdict;
-	follow(packet, family, &found);
+	why = find_way(skb, packet, family, &found, key, now, &way);
+	if (why != FN_FASTPATH_PASSES)
+		return pass(why);
+	follow(packet, family, &found, now);
 	count(skb, packet, &found);
 	ip_delta = found.flow->ip_delta[found.direction == FN_INBOUND ? 0 : 1];
 	transport_delta = found.flow->transport_delta[found.direction == FN_INBOUND ? 0 : 1];
@@ -391,63 +222,10 @@ static __always_inline int carry(struct __sk_buff *skb, const struct packet *pac
 	update_transport_checksum(skb, packet, family, ip_delta, transport_delta);
 	if (family == IPV6)
 		update_packet_sum(skb, ip_delta);
-	return bpf_redirect_neigh(way.device, &way.neighbour, sizeof(way.neighbour), 0);
+	return send_on(skb, &way);
 }
 
 /* Parsing. */
-
-/* The frame as far as it has been checked to be there; helpers that change the packet end its validity. */
-struct frame {
-	__u8 *data;
-	__u8 *end;
-};
-
-static __always_inline struct frame frame_of(struct __sk_buff *skb)
-{
-	return (struct frame){ (__u8 *)(long)skb->data, (__u8 *)(long)skb->data_end };
-}
-
-/* Make the first *size* bytes of the frame readable, if they are not; false if there are none. */
-static __always_inline bool has(struct __sk_buff *skb, struct frame *frame, __u32 size)
-{
-	if (frame->data + size <= frame->end)
-		return true;
-	bpf_skb_pull_data(skb, size);   /* if it fails, what there is shows it */
-	*frame = frame_of(skb);
-	return frame->data + size <= frame->end;
-}
-
-/*
- * Read the transport header behind an IP header of *header* bytes, both of fixed size but for TCP's
- * options; false when it is none that can be carried.
- */
-static __always_inline bool parse_transport(struct __sk_buff *skb, struct frame *frame, struct packet *packet,
-					    const __u32 header)
-{
-	const __u32 at = ETH_HLEN + header;
-	__u32 room = packet->length - header;
-
-	packet->l4 = at;
-	if (packet->protocol == FN_UDP) {
-		if (room < 8 || !has(skb, frame, at + 8))
-			return false;
-		packet->headers = header + 8;
-		room -= fn_bytes_load16(frame->data + at + 4);   /* negative is huge */
-		return fn_bytes_load16(frame->data + at + 4) >= 8 && room <= packet->length;
-	}
-	if (room < 20 || !has(skb, frame, at + 20))
-		return false;
-	packet->headers = header + (frame->data[at + 12] >> 4) * 4;
-	packet->tcp_flags = frame->data[at + 13];
-	if (packet->headers < header + 20 || packet->headers > packet->length)
-		return false;
-	if (packet->tcp_flags & FN_SYN && packet->headers > header + 20) {
-		packet->mss = UNKNOWN_MSS;
-		if (has(skb, frame, at + 24) && fn_bytes_load16(frame->data + at + 20) == MSS_OPTION)
-			packet->mss = fn_bytes_load16(frame->data + at + 22);
-	}
-	return true;
-}
 
 static __always_inline int carry_ipv4(struct __sk_buff *skb)
 {

@@ -12,10 +12,8 @@
 
 #define FN_FASTPATH_LAYOUT 1
 
-/* Flags of helpers that not every kernel has, from linux/bpf.h, which where this is built may be older. */
+/* A flag of helpers that not every kernel has, from linux/bpf.h, which where this is built may be older. */
 #define FN_FASTPATH_IPV6_FLAG 0x80UL      /* BPF_F_IPV6: Linux 6.16 */
-#define FN_FASTPATH_SKIP_NEIGHBOUR 4U     /* BPF_FIB_LOOKUP_SKIP_NEIGH: Linux 6.3 */
-enum fn_fastpath_capability { FN_FASTPATH_HAS_IPV6_FLAG = 1, FN_FASTPATH_HAS_SKIP_NEIGHBOUR = 2 };
 
 /* Why the program left a packet to the engine, or to the host. */
 enum fn_fastpath_pass {
@@ -41,8 +39,8 @@ struct fn_fastpath_identity {
 struct fn_fastpath_settings {
 	uint64_t hash_key[2];
 	uint64_t ipv6_flag;      /* BPF_F_IPV6 where the kernel has it */
-	uint32_t fib_flags;      /* BPF_FIB_LOOKUP_SKIP_NEIGH where the kernel has it */
 	uint32_t entries_mask;   /* entries less one */
+	uint32_t keeps_ways;     /* whether all devices have addresses of Ethernet's length */
 };
 
 /* What a server's counters have, on each CPU. */
