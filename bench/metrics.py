@@ -29,6 +29,7 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("pps", "No-loss small packets", "kpps", 1e3, 1),
+        Metric("saturated", "Small packets carried of all the generator can send", "kpps", 1e3, 1),
         Metric("cps", "HTTP, a connection a request", "connections/s", 1, 0),
         Metric("keepalive", "HTTP, kept-alive connections", "requests/s", 1, 0),
         Metric("latency-p50", "Request latency at a fixed load, median", "µs", 1e3, 1),

@@ -12,9 +12,11 @@ from bench.figures.cell import Cell
 from bench.figures.http import measure_connections, measure_keepalive
 from bench.figures.latency import measure_latency
 from bench.figures.pps import measure_pps
+from bench.figures.saturated import measure_saturated
 from bench.peers.base import Peer
 
 _FORWARDERS = ("plain", "iptables", "haproxy", "python", "native", "ebpf")
+_IN_THE_KERNEL = ("plain", "iptables", "ebpf")  # a loop in a process would get no time beside softirqs
 _WITHOUT_PYTHON = tuple(name for name in _FORWARDERS if name != "python")  # it would not carry the load
 
 
@@ -39,6 +41,7 @@ _udp, _tcp = _carries("udp"), _carries("tcp")
 
 FIGURES: dict[str, Figure] = {
     "pps": Figure(measure_pps, ("pps",), _FORWARDERS, _udp),
+    "saturated": Figure(measure_saturated, ("saturated",), _IN_THE_KERNEL, _udp),
     "cps": Figure(measure_connections, ("cps",), _FORWARDERS, _tcp),
     "keepalive": Figure(measure_keepalive, ("keepalive",), _FORWARDERS, _tcp),
     "latency": Figure(measure_latency, ("latency-p50", "latency-p99"), _WITHOUT_PYTHON, _tcp),
