@@ -23,6 +23,7 @@ def test_by_default_each_figure_has_the_peers_it_is_about() -> None:
         peers.setdefault(figure, []).append(peer)
     assert peers == {
         "pps": ["plain", "iptables", "python", "native", "ebpf"],
+        "saturated": ["plain", "iptables", "ebpf"],
         "cps": ["plain", "iptables", "haproxy", "python", "native", "ebpf"],
         "keepalive": ["plain", "iptables", "haproxy", "python", "native", "ebpf"],
         "latency": ["plain", "iptables", "haproxy", "native", "ebpf"],
