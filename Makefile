@@ -20,10 +20,12 @@ PACKAGES := \
 #  clang ... libbpf-dev             fullnat/csrc/bpf is compiled; libbpf1 loads it, bpftool looks at it in tests
 #  iproute2 ... util-linux          fullnat and the lab: addresses, rules, sets, sysctls, nsenter
 #  nginx ... ethtool                the lab's servers and clients
-BENCH_PACKAGES := nftables wrk haproxy
+GUEST_PACKAGES := qemu-system-x86 busybox-static cpio kmod ipvsadm
+#  qemu-system-x86 ... ipvsadm      a virtual machine whose kernel has IPVS (netns-lab/guest.py)
+BENCH_PACKAGES := nftables wrk haproxy libnginx-mod-stream
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
-FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf
+FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nat,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
 PYTEST = $(if $(REQUIRE),FULLNAT_REQUIRE=$(FEATURES)) $(BIN)/python -m pytest
 
@@ -35,7 +37,7 @@ SANITIZED_TESTS := tests/unit/test_native_module.py tests/unit/test_vectors.py t
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages build demo gen gen-check lint test test-unit test-netns test-sanitized fuzz bench lab clean
+.PHONY: help setup packages build demo gen gen-check lint test test-unit test-netns test-sanitized fuzz bench lab guest clean
 
 help: ## this list
 	$(Q)awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +89,10 @@ bench: setup ## measure the engines against the kernel and each other (root)
 
 lab: packages ## build a lab with web servers and leave it up, to try things by hand (root)
 	$(Q)$(PYTHON) netns-lab/lab.py up two-arm --servers
+
+guest: packages ## get what `lab.py vm run COMMAND` boots: QEMU, and a kernel that has IPVS (root)
+	$(Q).ci/install-packages $(GUEST_PACKAGES)
+	$(Q)$(PYTHON) netns-lab/lab.py vm fetch
 
 clean: ## remove everything that make has made in this folder
 	$(Q)rm -rf .venv build dist *.egg-info $(EXTENSION) fullnat/*.bpf.o .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/bin

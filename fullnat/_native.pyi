@@ -175,6 +175,7 @@ class Director:
         ports: tuple[int, int],  # the first and the last local port
         rest: int,
         answers_ping: Iterable[bytes],  # VIPs that no interface answers for
+        has_fallback: bool,  # the kernel may have connections of our services
         seed: int,
         hash_key: bytes,  # 16, secret
         now: int,
@@ -294,6 +295,7 @@ class Engine:
         raw6: int,
         priority: int,  # SCHED_FIFO; 0: as any thread
         cpus: Iterable[int],  # where the threads run, in turn; empty: anywhere
+        repeats: bool,  # the hook, for all that is forwarded
     ) -> Engine: ...
     @property
     def upcall_fd(self) -> int:

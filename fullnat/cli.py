@@ -101,6 +101,22 @@ def check(path: Path) -> None:
         sys.exit(WARNINGS)
 
 
+@main.command()
+@click.argument("tool", type=click.Choice(["iptables", "ipvsadm", "nft"]))
+@_config_option
+def render(tool: str, path: Path) -> None:
+    """Print a script that has the kernel's own TOOL serve a config."""
+    config = _load(path)
+    from fullnat.control import render as rendering
+    from fullnat.control.ports import local_ports
+    from fullnat.host.errors import HostError
+
+    try:
+        click.echo(rendering.render(config, tool, local_ports(config)), nl=False)
+    except HostError as error:
+        _fail(error)
+
+
 _instance_option = click.option(
     "--instance", default="main", show_default=True, help="Which instance to ask."
 )
@@ -144,14 +160,19 @@ def show(what: str, instance: str, as_json: bool, limit: int) -> None:
 @main.command()
 @_instance_option
 @click.option("--keep", is_flag=True, help="Leave known flows to the kernel, for an upgrade: engine ebpf.")
-def stop(instance: str, keep: bool) -> None:
+@click.option("--handover", is_flag=True, help="Leave all to the fallback: known flows and new ones.")
+def stop(instance: str, keep: bool, handover: bool) -> None:
     """End an instance, or put back what a killed one left."""
+    if keep and handover:
+        raise click.UsageError("--handover keeps the flows as well; leave --keep out")
     from fullnat.control import stop as stopping
     from fullnat.control.client import ControlError, ControlRefusedError
+    from fullnat.control.leave import Leave
     from fullnat.host.errors import HostError, MissingPrivilegeError
 
     try:
-        click.echo(stopping.stop(instance, keep))
+        leave = Leave.SERVICE if handover else Leave.FLOWS if keep else Leave.NOTHING
+        click.echo(stopping.stop(instance, leave))
     except (ControlRefusedError, MissingPrivilegeError) as error:
         _fail(error, NOT_PERMITTED)
     except (ControlError, HostError) as error:

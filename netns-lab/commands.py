@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's command line: lab.py up|enter|exec|status|down."""
+"""The lab's command line: lab.py up|enter|exec|status|down|vm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import guest
 import namespace
 import state
 from lab import SWITCH, Lab
@@ -41,7 +43,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab.py", description="A network of namespaces to try fullnat on.")
-    commands = parser.add_subparsers(required=True, metavar="up|enter|exec|status|down")
+    commands = parser.add_subparsers(required=True, metavar="up|enter|exec|status|down|vm")
 
     def add(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
@@ -62,7 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     add("status", _status, "addresses, routes, processes and sysctls of each machine")
     add("down", _down, "end the lab's processes and remove it; harmless when there is none")
+    _add_machine(commands.add_parser("vm", help="a virtual machine with Debian's kernel, which has IPVS"))
     return parser
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="run|fetch")
+    text = "boot, run COMMAND in this directory, and stop; the host's files are there, and stay as they are"
+    run = commands.add_parser("run", help=text, description=text)
+    run.set_defaults(action=_vm_run)
+    run.add_argument(
+        "--share", action="append", default=[], type=Path, metavar="DIR", help="it may change what is in DIR"
+    )
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    text = "download the kernel now, if it is not there"
+    fetch = commands.add_parser("fetch", help=text, description=text)
+    fetch.set_defaults(action=_vm_fetch)
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -135,6 +152,18 @@ def _print_host(name: str) -> None:
 
 def _indented(text: str) -> str:
     return "\n".join(f"  {line.rstrip()}" for line in text.splitlines())
+
+
+def _vm_run(arguments: argparse.Namespace) -> int:
+    if not arguments.argv:
+        raise LabError("vm run takes a command: lab.py vm run ipvsadm -Ln")
+    return guest.run(arguments.argv, shared=arguments.share)
+
+
+def _vm_fetch(_: argparse.Namespace) -> int:
+    guest.require_tools()
+    print(f"Linux {guest.Kernel.fetched().version}")
+    return 0
 
 
 def _down(arguments: argparse.Namespace) -> int:

@@ -85,6 +85,7 @@ class Plan:
         datapath: str = "auto",
         weights: Sequence[int] = (),
         instance: str = "main",
+        fallback: str = "none",
         service: str = "",
         extra: str = "",
     ) -> str:
@@ -103,6 +104,7 @@ class Plan:
             "",
             "[engine]",
             f'datapath = "{datapath}"',
+            f'fallback = "{fallback}"',
             "",
             "[snat]",
             f"addresses = [{', '.join(addresses)}]",

@@ -47,6 +47,16 @@ def _nfqueue() -> str:
     return _try("iptables", *rule) or _try(sys.executable, "-c", _NFQUEUE)
 
 
+def _nat() -> str:
+    rules = ("-m statistic --mode nth --every 2 --packet 0", "-m recent --set", "-j CONNMARK --set-xmark 1/1")
+    lines = [f"iptables -t nat -A PREROUTING {rule}" for rule in rules]
+    return _try("sh", "-c", " && ".join([*lines, "ipset create probe hash:ip,port,ip timeout 9"]))
+
+
+def _ipvs() -> str:
+    return _try("ipvsadm", "-Ln")
+
+
 def _ipv6() -> str:
     return _try("sh", "-c", "ip link set lo up && ip -6 address add 2001:db8::1/128 dev lo nodad")
 
@@ -66,6 +76,12 @@ def _native() -> str:
     except Unsupported as error:
         return str(error)
     return ""
+
+
+def _guest() -> str:
+    import guest  # of the lab, which is on the path only later
+
+    return guest.find_refusal()
 
 
 def _compiler(*options: str) -> str:
@@ -94,10 +110,13 @@ PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "netns": lambda: _try("ip", "link", "add", "type", "veth"),
     "nfqueue": _nfqueue,
+    "nat": _nat,
+    "ipvs": _ipvs,
     "ipv6": _ipv6,
     "vlan": _vlan,
     "native": _native,
     "ebpf": _ebpf,
+    "guest": _guest,
     "gcc": _compiler,
     "asan": lambda: _compiler("-fsanitize=address,undefined"),
     **{name: _program(name) for name in _PROGRAMS},

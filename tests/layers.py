@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may import whom: `python tests/layers.py` checks every import of the package.
 
-    core <- datapath.base <- datapath.* ;  core <- host ;  core, datapath.base <- control
+    core <- datapath.base <- datapath.* ;  core <- kernel <- host ;  core, datapath.base <- control
     control.daemon and control.build put everything together;  cli asks control
 
 The core imports only the parts of the standard library that touch nothing outside, and cachetools.
@@ -29,9 +29,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat._native",
     ),
     "fullnat.datapath.ebpf": ("fullnat.core.", "fullnat.datapath.base", "fullnat.datapath.native"),
-    "fullnat.host.host": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host."),
+    "fullnat.host.host": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host.", "fullnat.kernel."),
     "fullnat.host.fastpath": ("fullnat.core.", "fullnat.datapath.base", "fullnat.host."),
-    "fullnat.host": ("fullnat.core.", "fullnat.host."),
+    "fullnat.host": ("fullnat.core.", "fullnat.host.", "fullnat.kernel."),
+    "fullnat.kernel": ("fullnat.core.", "fullnat.kernel."),
     "fullnat.control": ("fullnat.core.", "fullnat.datapath.base", "fullnat.control.", "fullnat"),
     "fullnat.control.paths": ("fullnat.host.state",),
     "fullnat.control.build": (
@@ -40,6 +41,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat.control.config",
         "fullnat.host.plan",
     ),
+    "fullnat.control.fallback": (
+        "fullnat.core.",
+        "fullnat.control.build",
+        "fullnat.control.config.",
+        "fullnat.datapath.base",
+        "fullnat.host.",
+        "fullnat.kernel.",
+    ),
+    "fullnat.control.ports": ("fullnat.core.", "fullnat.control.config.", "fullnat.host."),
+    "fullnat.control.render": ("fullnat.core.", "fullnat.control.", "fullnat.kernel."),
     "fullnat.control.stop": ("fullnat.control.", "fullnat.host.host"),
     "fullnat.control.doctor": ("fullnat.core.", "fullnat.control.", "fullnat.host."),
     "fullnat.control.daemon": (

@@ -15,8 +15,8 @@ from bench.figures.pps import measure_pps
 from bench.figures.saturated import measure_saturated
 from bench.peers.base import Peer
 
-_FORWARDERS = ("plain", "iptables", "haproxy", "python", "native", "ebpf")
-_IN_THE_KERNEL = ("plain", "iptables", "ebpf")  # a loop in a process would get no time beside softirqs
+_FORWARDERS = ("plain", "iptables", "nft", "haproxy", "nginx", "python", "native", "ebpf")
+_IN_THE_KERNEL = ("plain", "iptables", "nft", "ebpf")  # a loop in a process would get no time beside softirqs
 _WITHOUT_PYTHON = tuple(name for name in _FORWARDERS if name != "python")  # it would not carry the load
 
 

@@ -8,9 +8,11 @@ from bench.peers.ebpf import Ebpf
 from bench.peers.haproxy import Haproxy
 from bench.peers.iptables import Iptables
 from bench.peers.native import Native, NativeTuned
+from bench.peers.nft import Nft
+from bench.peers.nginx import Nginx
 from bench.peers.plain import Plain
 from bench.peers.python import Python
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Plain, Iptables, Haproxy, Python, Native, NativeTuned, Ebpf)
+    peer.name: peer for peer in (Plain, Iptables, Nft, Haproxy, Nginx, Python, Native, NativeTuned, Ebpf)
 }

@@ -2,7 +2,7 @@
 """The control socket: HTTP and JSON on a unix socket that only its owner may open.
 
 GET /v1/status, /v1/services, /v1/servers, /v1/flows?limit=N, /v1/ports, /v1/persistence, /v1/stats.
-POST /v1/stop?keep=0|1.
+POST /v1/stop?leave=nothing|flows|service.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from fullnat.control import snapshot
+from fullnat.control.leave import Leave
 from fullnat.datapath.base import Datapath
 
 FLOWS_SHOWN = 1000  # unless the request says how many
@@ -29,9 +30,9 @@ class ControlSocket:
         engine: Datapath,
         status: Callable[[], dict[str, Any]],
         clock: Callable[[], int],
-        stop: Callable[[bool], None],
+        stop: Callable[[Leave], None],
     ) -> None:
-        """Serve on *path*; *status* returns what only the daemon knows, *stop* ends it (and keeps flows)."""
+        """Serve on *path*; *status* returns what only the daemon knows, *stop* ends it."""
         self._path = path
         self._engine = engine
         self._status = status
@@ -60,11 +61,12 @@ class ControlSocket:
         self._path.unlink(missing_ok=True)
 
     async def _post_stop(self, request: web.Request) -> web.Response:
-        keep = request.query.get("keep", "0")
-        if keep not in ("0", "1"):
-            return web.json_response({"error": f"keep is 0 or 1, not {keep!r}"}, status=400)
+        leave = request.query.get("leave", Leave.NOTHING)
+        if leave not in list(Leave):
+            accepted = ", ".join(Leave)
+            return web.json_response({"error": f"leave is one of {accepted}, not {leave!r}"}, status=400)
         try:
-            self._stop(keep == "1")
+            self._stop(Leave(leave))
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response({"stopping": True})

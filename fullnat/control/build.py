@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fullnat.control.config import Config, ServiceConfig
-from fullnat.core.addr import PortRange
+from fullnat.core.addr import Endpoint, PortRange
 from fullnat.core.director import Director
 from fullnat.core.flow import FlowTable
 from fullnat.core.fragment import FragmentTable
@@ -14,15 +14,25 @@ from fullnat.core.lport import LocalPortPool
 from fullnat.core.persist import PersistenceTable
 from fullnat.core.service import RealServer, VirtualService
 from fullnat.datapath.base import Setup
-from fullnat.host.plan import HostPlan
+from fullnat.host.plan import Fallback, HostPlan
 
 # One bit of the packet mark, high where few set one: forwarded packets carry it, by which FORWARD
 # rules know them, and so do packets of our own, which steering leaves alone.
 MARK = 1 << 26
 
 
-def build_setup(config: Config, ports: PortRange, seed: int) -> Setup:
-    """Return what *config* says of tables and addresses; *ports* are those of each local address."""
+def build_setup(
+    config: Config,
+    ports: PortRange,
+    seed: int,
+    has_fallback: bool = False,
+    foreign_ends: Iterable[Endpoint] = (),
+) -> Setup:
+    """Return what *config* says of tables and addresses; *ports* are those of each local address.
+
+    *has_fallback* is whether the kernel serves behind the engine, *foreign_ends* what it has from an
+    engine before.
+    """
     return Setup(
         flow_limit=config.limits.flows,
         persistence_limit=config.limits.persistence,
@@ -33,6 +43,8 @@ def build_setup(config: Config, ports: PortRange, seed: int) -> Setup:
         # Steering hands us the pings only of those that no interface has.
         answers_ping=tuple(dict.fromkeys(service.listen.address for service in config.services)),
         seed=seed,
+        has_fallback=has_fallback,
+        foreign_ends=tuple(foreign_ends),
     )
 
 
@@ -43,12 +55,18 @@ def build_director(setup: Setup, services: Iterable[VirtualService], now: int) -
         services,
         FlowTable(setup.flow_limit, now),
         LocalPortPool(
-            setup.addresses, setup.ports, setup.rest, setup.seed, (service.listen for service in services)
+            setup.addresses,
+            setup.ports,
+            setup.rest,
+            setup.seed,
+            (*(service.listen for service in services), *setup.foreign_ends),
         ),
         PersistenceTable(setup.persistence_limit),
         FragmentTable(setup.fragment_limit),
         seed=setup.seed,
         answers_ping=setup.answers_ping,
+        has_fallback=setup.has_fallback,
+        foreign_ends=setup.foreign_ends,
     )
 
 
@@ -70,8 +88,8 @@ def _build_service(config: ServiceConfig, seed: int) -> VirtualService:
     )
 
 
-def plan_host(config: Config, ports: PortRange, engine: str) -> HostPlan:
-    """Return what *config* needs of the host for the engine of this name."""
+def plan_host(config: Config, ports: PortRange, engine: str, fallback: Fallback | None = None) -> HostPlan:
+    """Return what *config* needs of the host for the engine of this name, with *fallback* behind it."""
     is_native = engine in ("ebpf", "native")
     servers = {
         (service.protocol, server.endpoint): None for service in config.services for server in service.servers
@@ -89,4 +107,6 @@ def plan_host(config: Config, ports: PortRange, engine: str) -> HostPlan:
         workers=config.engine.workers if is_native else 1,
         more_queues=1 if is_native else 0,
         has_fastpath=engine == "ebpf",
+        fallback=fallback,
+        has_engine=engine != "kernel",
     )

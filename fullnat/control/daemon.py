@@ -30,19 +30,23 @@ from fullnat.control import summary
 from fullnat.control.api import ControlSocket
 from fullnat.control.build import MARK, build_director, build_services, build_setup, plan_host
 from fullnat.control.config import Config
+from fullnat.control.fallback import choose_fallback, connections, differences
+from fullnat.control.leave import Leave
 from fullnat.control.paths import socket_path
-from fullnat.core.addr import PortRange
-from fullnat.datapath.base import Datapath, Setup, Unsupported
+from fullnat.control.ports import local_ports
+from fullnat.core.addr import Endpoint
+from fullnat.datapath.base import Datapath, DatapathError, Setup, Unsupported
 from fullnat.datapath.choice import choose
 from fullnat.datapath.ebpf import EbpfDatapath
+from fullnat.datapath.kernel import KernelDatapath
 from fullnat.datapath.native import NativeDatapath, require_extension
 from fullnat.datapath.nfqueue import NfqueueDatapath
 from fullnat.host.addresses import read_local_addresses
+from fullnat.host.conntrack import Conntrack
 from fullnat.host.errors import HostError
 from fullnat.host.fastpath import ForeignFlowsError
 from fullnat.host.host import Host
 from fullnat.host.plan import HostPlan
-from fullnat.host.ports import default_port_range, read_ip_local_port_range
 from fullnat.host.rawsock import RawSender
 from fullnat.host.routes import read_route_mtus
 from fullnat.host.tuning import LoopSchedule, plan_loop
@@ -59,27 +63,15 @@ def serve(config: Config, datapath: str) -> None:
 
 def describe(config: Config, datapath: str) -> str:
     """Return the rules, sysctls and addresses that serve() would set."""
-    ports = _local_ports(config)
+    ports = local_ports(config)
+    fallback, _ = choose_fallback(config, ports)
 
     def plan(engine: str) -> HostPlan:
         if engine in (EbpfDatapath.name, NativeDatapath.name):
             require_extension()
-        return plan_host(config, ports, engine)
+        return plan_host(config, ports, engine, fallback)
 
     return Host(choose(datapath, plan)[0]).render_text()
-
-
-def _local_ports(config: Config) -> PortRange:
-    """Return the local ports to use; HostError when the host uses some of them itself."""
-    taken = read_ip_local_port_range()
-    if config.snat.ports is None:
-        return default_port_range(taken)
-    if config.snat.ports.overlaps(taken):
-        raise HostError(
-            f"[snat] ports {config.snat.ports} overlap the host's own net.ipv4.ip_local_port_range {taken}: "
-            f"leave ports out to have {default_port_range(taken)}, or change the sysctl"
-        )
-    return config.snat.ports
 
 
 class _Daemon:
@@ -89,10 +81,11 @@ class _Daemon:
         self._began = time.monotonic() - _process_age()
         self._config = config
         self._datapath = datapath
-        self._ports = _local_ports(config)
+        self._ports = local_ports(config)
+        self._fallback, self._why_none = choose_fallback(config, self._ports)
         self._worker = ThreadPoolExecutor(max_workers=1, initializer=_give_way)
         self._stopping = asyncio.Event()
-        self._keeps_flows = False
+        self._leave = Leave.NOTHING
 
     async def run(self) -> None:
         """Serve until told to stop, and leave the host as it was found."""
@@ -105,9 +98,7 @@ class _Daemon:
             self._worker.shutdown()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine, why = choose(self._datapath, lambda engine: self._start_engine(engine, loop))
-        workers = self._host.plan.workers
-        self._why = f"{why}; {workers} worker{'s' if workers > 1 else ''}"
+        self._engine, self._why = self._choose_engine(loop)
         control = ControlSocket(
             socket_path(self._config.instance), self._engine, self._status, time.monotonic_ns, self._stop
         )
@@ -116,28 +107,71 @@ class _Daemon:
             self._host.set_up()
             self._engine.set_path_mtu(read_route_mtus())
             await control.start()
+            for difference in differences(self._fallback) if self._fallback else ():
+                print(f"fallback: {difference}", file=sys.stderr)
             print(self._ready_line(), flush=True)
             await self._tend(loop)
         finally:
             await control.stop()
-            if self._keeps_flows:
-                self._host.leave()
-            else:
+            if self._leave is Leave.SERVICE:
+                self._hand_over()
+            if self._leave is Leave.NOTHING:
                 self._host.restore()
+            else:
+                self._host.leave()
             self._engine.stop()
             self._sender.close()
         summary.show(self._engine, self._uptime)
 
-    def _stop(self, keep: bool) -> None:
-        """End the run; with *keep* the host stays as it is.  ValueError when there is nothing to keep."""
-        if keep and self._engine.name != EbpfDatapath.name:
+    def _stop(self, leave: Leave) -> None:
+        """End the run and leave what *leave* says; ValueError when that cannot be."""
+        if leave is Leave.FLOWS and not self._engine_keeps_flows:
             raise ValueError(f"engine {self._engine.name} forwards every packet itself: it cannot keep flows")
-        self._keeps_flows = keep
+        if leave is Leave.SERVICE and self._fallback is None:
+            raise ValueError(f"there is no fallback to hand over to: {self._why_none or 'fallback = none'}")
+        self._leave = leave
         self._stopping.set()
+
+    @property
+    def _engine_keeps_flows(self) -> bool:
+        """Whether they go on when the engine ends."""
+        return self._engine.name in (EbpfDatapath.name, KernelDatapath.name)
+
+    def _hand_over(self) -> None:
+        """Have the kernel go on with the flows of an engine that keeps none, and end that engine.
+
+        Its own are untracked, so they can be known to conntrack while they are still forwarded.  What
+        opened meanwhile follows when no more can: a packet of it in between is answered with a reset.
+        """
+        if self._engine_keeps_flows:
+            return
+        try:
+            with Conntrack() as table:
+                taken = table.add(connections(self._engine), MARK)
+                self._engine.stop()
+                handed = connections(self._engine)
+                taken += table.add(handed, MARK)
+            self._host.hold(handed)
+        except OSError as error:
+            print(f"fullnat: flows are lost: {error.strerror}", file=sys.stderr)
+        else:
+            print(f"handed over: {taken} flows", flush=True)
+
+    def _choose_engine(self, loop: asyncio.AbstractEventLoop) -> tuple[Datapath, str]:
+        """Return the engine that runs, and why that one; with a fallback none need be able to."""
+        try:
+            engine, why = choose(self._datapath, lambda name: self._start_engine(name, loop))
+        except DatapathError as refusal:
+            if self._fallback is None:
+                raise
+            why = f"{refusal}; {self._fallback.kind} serves in its place"
+            return self._start_engine(KernelDatapath.name, loop), why
+        workers = self._host.plan.workers
+        return engine, f"{why}; {workers} worker{'s' if workers > 1 else ''}"
 
     def _start_engine(self, name: str, loop: asyncio.AbstractEventLoop) -> Datapath:
         """Claim the instance and have engine *name* take packets; a failure leaves nothing behind."""
-        self._host = Host(plan_host(self._config, self._ports, name))
+        self._host = Host(plan_host(self._config, self._ports, name, self._fallback))
         self._host.claim()
         with ExitStack() as undo:
             undo.callback(self._host.give_up)
@@ -150,7 +184,10 @@ class _Daemon:
     def _build_engine(self, name: str) -> Datapath:
         config = self._config
         seed = int.from_bytes(os.urandom(8), "big")
-        setup, services = build_setup(config, self._ports, seed), build_services(config, seed)
+        setup = build_setup(config, self._ports, seed, self._fallback is not None, self._foreign_ends())
+        services = build_services(config, seed)
+        if name == KernelDatapath.name:
+            return KernelDatapath(services)
         if name in (EbpfDatapath.name, NativeDatapath.name):
             *queues, segmented = self._host.plan.queues
             schedule = plan_loop(len(queues)) if config.engine.tune else LoopSchedule(0, ())
@@ -172,7 +209,18 @@ class _Daemon:
             queue=config.engine.queue,
             mark=MARK,
             clock=time.monotonic_ns,
+            repeats=setup.has_fallback,
         )
+
+    def _foreign_ends(self) -> list[Endpoint]:
+        """Return the local ends of connections that an engine before has handed to the kernel."""
+        if self._fallback is None:
+            return []
+        try:
+            with Conntrack() as table:
+                return [end for end in table.local_ends(MARK) if end.port in self._ports]
+        except OSError as error:
+            raise HostError(f"cannot read what the kernel tracks: {error.strerror}") from None
 
     def _ebpf_builder(self, setup: Setup) -> Callable[..., NativeDatapath]:
         """Return what makes engine `ebpf`, with the program loaded; Unsupported when that cannot be."""
@@ -221,8 +269,13 @@ class _Daemon:
         return (
             f"ready in {self._uptime:.2f} s: engine {self._engine.name} ({self._why}), "
             f"serving {served or 'nothing'}, from {' '.join(map(str, self._config.snat.addresses))} "
-            f"ports {self._ports}"
+            f"ports {self._ports}; fallback: {self._describe_fallback()}"
         )
+
+    def _describe_fallback(self) -> str:
+        if self._fallback is not None:
+            return f"{self._fallback.kind}, ports {self._fallback.pool.ports}"
+        return f"none, {self._why_none}" if self._why_none else "none"
 
     def _status(self) -> dict[str, Any]:
         config = self._config

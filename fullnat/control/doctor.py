@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fullnat.control.build import MARK, plan_host
 from fullnat.control.config import Config
+from fullnat.control.fallback import fallback_in_general
+from fullnat.control.fallback import find_refusal as find_fallback_refusal
 from fullnat.core.addr import TCP, PortRange, parse_endpoint
 from fullnat.host.errors import HostError
 from fullnat.host.facts import Facts, read_facts
@@ -22,6 +25,7 @@ from fullnat.host.findings import (
     Level,
     check_devices,
     check_ebpf,
+    check_fallback,
     check_firewall,
     check_kernel,
     check_martians,
@@ -32,7 +36,7 @@ from fullnat.host.findings import (
     check_realtime,
     check_sysctls,
 )
-from fullnat.host.plan import HostPlan
+from fullnat.host.plan import FALLBACKS, HostPlan
 from fullnat.host.ports import default_port_range, read_ip_local_port_range
 
 _ANY_PORTS = PortRange(1024, 32767)
@@ -47,8 +51,21 @@ def examine(config: Config | None) -> list[Finding]:
     return [
         *check_ebpf(find_refusal(), wanted=engine == "ebpf"),
         *check_native(import_failure("fullnat._native"), wanted=engine in ("ebpf", "native")),
+        *_check_fallbacks(plan, config),
         *diagnose(facts, plan, config.snat.ports if config else None),
     ]
+
+
+def _check_fallbacks(plan: HostPlan, config: Config | None) -> list[Finding]:
+    wanted = "auto" if config is None else config.engine.fallback
+    if wanted == "none" or not plan.services:
+        return []
+    findings = []
+    for kind in FALLBACKS:
+        tried = replace(plan, fallback=fallback_in_general(plan, kind))
+        refusal = find_fallback_refusal(tried, is_example=config is None)
+        findings += check_fallback(kind, refusal, wanted=kind == wanted)
+    return findings
 
 
 def diagnose(facts: Facts, plan: HostPlan, ports: PortRange | None) -> list[Finding]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from fullnat.control.client import AbsentError, ControlError, tell
+from fullnat.control.leave import Leave
 from fullnat.control.paths import socket_path
 from fullnat.host.host import clean_up, is_claimed
 
@@ -13,15 +14,19 @@ _PATIENCE = 30.0  # seconds for an instance to put everything back
 _STEP = 0.02
 
 
-def stop(instance: str, keep: bool) -> str:
-    """End *instance* and return in a line what was done; ControlError or HostError when it cannot be.
+_GOES_ON = {
+    Leave.NOTHING: "",
+    Leave.FLOWS: "; its flows go on",
+    Leave.SERVICE: "; the kernel goes on for it",
+}
 
-    With *keep* the host stays as it is, and what the kernel forwards by itself goes on.
-    """
+
+def stop(instance: str, leave: Leave) -> str:
+    """End *instance* and return in a line what was done; ControlError or HostError when it cannot be."""
     try:
-        tell(socket_path(instance), f"stop?keep={int(keep)}")
+        tell(socket_path(instance), f"stop?leave={leave}")
     except AbsentError:
-        if keep or not clean_up(instance):
+        if leave is not Leave.NOTHING or not clean_up(instance):
             raise
         return f"instance {instance} did not run; what it had left is put back"
     deadline = time.monotonic() + _PATIENCE
@@ -29,4 +34,4 @@ def stop(instance: str, keep: bool) -> str:
         if time.monotonic() > deadline:
             raise ControlError(f"instance {instance} has not ended after {_PATIENCE:.0f} s")
         time.sleep(_STEP)
-    return f"instance {instance} has ended{'; its flows go on' if keep else ''}"
+    return f"instance {instance} has ended{_GOES_ON[leave]}"

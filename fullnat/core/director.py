@@ -63,8 +63,14 @@ class Director:
         seed: int,
         path_mtu: PathMtu | None = None,
         answers_ping: Iterable[IPAddress] = (),
+        has_fallback: bool = False,
+        foreign_ends: Iterable[Endpoint] = (),
     ) -> None:
-        """Take the parts; *answers_ping* are virtual addresses that no interface answers for."""
+        """Take the parts; *answers_ping* are virtual addresses that no interface answers for.
+
+        With *has_fallback* the kernel, which serves while no engine does, may have connections of our
+        services; *foreign_ends* are the local ends of those that it has from us.
+        """
         self.services = {_service_key(service): service for service in services}
         self.flows = flows
         self.pool = pool
@@ -77,6 +83,8 @@ class Director:
         self.scheduler_error = ""  # what the last failing scheduler said
         self._identifications = Identifications(seed)
         self._local_addresses = frozenset(address.packed for address in pool.addresses)
+        self._has_fallback = has_fallback
+        self._foreign_ends = tuple(foreign_ends)
         self._answers_ping = frozenset(address.packed for address in answers_ping)
         self._constants = [_constant(reason) for reason in Reason]
 
@@ -102,7 +110,7 @@ class Director:
 
     def _leave_out_listens(self) -> None:
         """Keep the local ports that services listen on from being handed out."""
-        self.pool.exclude(service.listen for service in self.services.values())
+        self.pool.exclude((*(service.listen for service in self.services.values()), *self._foreign_ends))
 
     def decide(self, view: PacketView, now: int) -> Decision:
         """Return what must happen to the packet *view*, and count it."""
@@ -193,6 +201,8 @@ class Director:
         if _is_martian(view.saddr):
             return self._constants[Reason.MARTIAN_SOURCE]
         if view.protocol == TCP and not is_opening_syn(view.flags):
+            if self._has_fallback:
+                return self._constants[Reason.KERNEL_FLOW]
             if view.flags & RST:
                 return self._constants[Reason.STRAY_RESET]
             return self._refuse(view, Reason.NO_FLOW, now)

@@ -47,6 +47,7 @@ class Reason(IntEnum):
     NOT_TRANSLATED = Verdict.PASS, "neither TCP, UDP nor an ICMP message we answer for"
     NO_OUTBOUND_FLOW = Verdict.PASS, "from a server or another host to a local address, in no flow"
     ICMP_UNRELATED = Verdict.PASS, "ICMP error about a packet of no flow of ours"
+    KERNEL_FLOW = Verdict.PASS, "TCP to a service, in no flow of ours: the kernel, our fallback, may have it"
 
     # Waiting.
     FRAGMENT_HELD = Verdict.HOLD, "fragment that came before the first of its datagram"

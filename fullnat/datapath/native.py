@@ -101,6 +101,8 @@ class NativeDatapath:
         self._queues = queues
         self._segmented = segmented
         self._mark = mark
+        self._foreign_ends = setup.foreign_ends
+        self._repeats = setup.has_fallback  # the hook: what is not ours the kernel must be able to track
         self._sockets = sockets
         self._priority = priority
         self._cpus = cpus
@@ -143,6 +145,7 @@ class NativeDatapath:
             raw6=self._sockets[1],
             priority=self._priority,
             cpus=self._cpus,
+            repeats=self._repeats,
         )
         try:
             engine.start()
@@ -332,9 +335,8 @@ class NativeDatapath:
 
     def _leave_out_listens(self) -> None:
         """Keep the local ports that services listen on from being handed out."""
-        self._director.exclude(
-            [(service.listen.address.packed, service.listen.port) for service in self.services]
-        )
+        left_out = (*(service.listen for service in self.services), *self._foreign_ends)
+        self._director.exclude([(endpoint.address.packed, endpoint.port) for endpoint in left_out])
 
     # Users' schedulers.
 
@@ -393,6 +395,7 @@ def _make_director(setup: Setup, hash_key: bytes, now: int, maps: FlowMaps | Non
             ports=(setup.ports.low, setup.ports.high),
             rest=setup.rest,
             answers_ping=[address.packed for address in setup.answers_ping],
+            has_fallback=setup.has_fallback,
             seed=setup.seed,
             hash_key=hash_key,
             now=now,

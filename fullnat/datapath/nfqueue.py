@@ -17,10 +17,10 @@ Rules.
      it has to drop anyone's (core/pressure.py).
   6. A relayed ICMP error goes through the raw table once more, where the mark has it untracked: it
      was not before, for the errors that concern the host itself must stay tracked.  Not in OUTPUT:
-     there only an accepted packet is routed again, and that is what the relay needs.
+     there only an accepted packet is routed again, and that is what the relay needs.  Behind a
+     fallback nothing is untracked before, so that the kernel can track what we pass: all is repeated.
 
-Refused.  Fail-open and queue bypass: an untranslated packet would reach the local stack, which
-          resets the connection.
+Refused.  Fail-open: an untranslated packet would reach the local stack, which resets the connection.
 """
 
 from __future__ import annotations
@@ -107,13 +107,24 @@ class NfqueueDatapath:
     name = "python"
 
     def __init__(
-        self, director: Director, sender: Sender, *, queue: int, mark: int, clock: Callable[[], int]
+        self,
+        director: Director,
+        sender: Sender,
+        *,
+        queue: int,
+        mark: int,
+        clock: Callable[[], int],
+        repeats: bool = False,
     ) -> None:
-        """Serve NFQUEUE number *queue*; *clock* returns monotonic nanoseconds."""
+        """Serve NFQUEUE number *queue*; *clock* returns monotonic nanoseconds.
+
+        With *repeats* all that is forwarded goes through the raw table once more (rule 6).
+        """
         self._director = director
         self._sender = sender
         self._queue = queue
         self._mark = mark
+        self._repeats = repeats
         self._clock = clock
         self._netfilter: NetfilterQueue | None = None
         self._reader: _BatchReader | None = None
@@ -256,7 +267,7 @@ class NfqueueDatapath:
             assert decision.rewrite is not None
             packet.set_payload(decision.rewrite.apply(view))
             packet.set_mark(packet.get_mark() | self._mark)
-            if decision.reason is Reason.ICMP_RELAYED and packet.hook == _PREROUTING:
+            if self._repeats or (decision.reason is Reason.ICMP_RELAYED and packet.hook == _PREROUTING):
                 packet.repeat()
             else:
                 packet.accept()

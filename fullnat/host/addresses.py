@@ -123,6 +123,15 @@ def plan_additions(
     return additions
 
 
+def find_absent(
+    interfaces: Sequence[Interface], vips: Iterable[IPAddress], lips: Iterable[IPAddress]
+) -> list[IPAddress]:
+    """Return the virtual addresses that no interface has, nor will have once plan_additions() is done."""
+    vips = list(vips)
+    here = {addition.address for addition in plan_additions(interfaces, vips, lips)}
+    return [vip for vip in vips if vip not in here and not is_on_host(vip, interfaces)]
+
+
 def _find_connected(address: IPAddress, interfaces: Iterable[Interface]) -> Interface | None:
     """Return the interface whose connected network holds *address*; the longest prefix wins."""
     candidates = [

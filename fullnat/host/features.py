@@ -32,33 +32,46 @@ _FEATURES = {
         Feature("-j NFQUEUE --queue-num 0", "xt_NFQUEUE", "NETFILTER_XT_TARGET_NFQUEUE"),
     ),
     "filter": (),
+    "nat": (
+        Feature("-m connmark --mark 1", "xt_connmark", "NETFILTER_XT_CONNMARK"),
+        Feature("-m conntrack --ctorigdstport 1", "xt_conntrack", "NETFILTER_XT_MATCH_CONNTRACK"),
+        Feature(
+            "-m statistic --mode nth --every 2 --packet 0", "xt_statistic", "NETFILTER_XT_MATCH_STATISTIC"
+        ),
+        Feature("-m recent --set", "xt_recent", "NETFILTER_XT_MATCH_RECENT"),
+        Feature("-j SET --add-set {ipset} src", "xt_set", "NETFILTER_XT_SET"),
+        Feature("-p tcp -j DNAT --to-destination :1", "xt_nat", "NETFILTER_XT_NAT"),
+    ),
 }
-_IPV6_FEATURES = {"raw": (Feature("-m frag", "ip6t_frag", "IP6_NF_MATCH_FRAG"),), "filter": ()}
+_IPV6_FEATURES = {"raw": (Feature("-m frag", "ip6t_frag", "IP6_NF_MATCH_FRAG"),)}
 _TABLE_FEATURES = {
     (4, "raw"): Feature("-j RETURN", "iptable_raw", "IP_NF_RAW"),
     (4, "filter"): Feature("-j RETURN", "iptable_filter", "IP_NF_FILTER"),
     (6, "raw"): Feature("-j RETURN", "ip6table_raw", "IP6_NF_RAW"),
     (6, "filter"): Feature("-j RETURN", "ip6table_filter", "IP6_NF_FILTER"),
+    (4, "nat"): Feature("-j RETURN", "iptable_nat", "IP_NF_NAT"),
+    (6, "nat"): Feature("-j RETURN", "ip6table_nat", "IP6_NF_NAT"),
 }
 
 
 def explain_failure(
-    error: ProgramError, family: int, *, restore: Sequence[str], chain: str, ipset: str
+    error: ProgramError, family: int, *, tables: Sequence[str], restore: Sequence[str], chain: str, ipset: str
 ) -> HostError:
     """Return what the kernel lacks, or *error* itself when everything is there.
 
-    *restore* is the iptables-restore to try with, *chain* a free name, *ipset* a set that exists.
+    *tables* are those with rules, *restore* is the iptables-restore to try with, *chain* a free name,
+    *ipset* a set that exists.
     """
     missing = []
-    for table, features in _FEATURES.items():
+    for table in tables:
         whole = _TABLE_FEATURES[family, table]
         if not _is_supported(restore, table, chain, whole.rule):
             missing.append(whole)
             continue
-        more = _IPV6_FEATURES[table] if family == 6 else ()
+        more = _IPV6_FEATURES.get(table, ()) if family == 6 else ()
         missing += [
             feature
-            for feature in (*features, *more)
+            for feature in (*_FEATURES[table], *more)
             if not _is_supported(restore, table, chain, feature.rule.format(ipset=ipset))
         ]
     if not missing:

@@ -101,6 +101,14 @@ def check_ebpf(refusal: str, *, wanted: bool) -> list[Finding]:
     return [Finding("engine ebpf", level, *_split(refusal))]
 
 
+def check_fallback(kind: str, refusal: str, *, wanted: bool) -> list[Finding]:
+    """Check that the kernel can serve by *kind* behind an engine; *refusal* says why it cannot."""
+    if not refusal:
+        return [Finding(f"fallback {kind}", Level.OK, "the kernel can serve by it while no engine does")]
+    level = Level.PROBLEM if wanted else Level.NOTE
+    return [Finding(f"fallback {kind}", level, *_split(refusal))]
+
+
 def check_ports(wanted: PortRange | None, taken: PortRange) -> list[Finding]:
     """Check that the local ports are not those the host gives to its own connections."""
     try:

@@ -26,12 +26,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from fullnat.datapath.base import FlowMaps
-from fullnat.host import addresses, rules, sysctl, tuning
+from fullnat.host import addresses, ipvs, rules, sysctl, tuning
 from fullnat.host.claims import Claims, find_conflict, make_claims
+from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError, InstanceConflictError
 from fullnat.host.fastpath import Attachment, FastPath, has_flows, pin_directory
 from fullnat.host.journal import Change
-from fullnat.host.plan import HostPlan
+from fullnat.host.plan import IPVS, HostPlan
 from fullnat.host.privileges import require_privileges
 from fullnat.host.routes import find_unrouted
 from fullnat.host.rules import Steering
@@ -40,6 +41,7 @@ from fullnat.host.steering import InstalledSteering, SteeringRecord
 from fullnat.host.sysctl import IP_FORWARD, ProcSys, Setting
 from fullnat.host.tuning import Tuning
 from fullnat.host.undo import Kind, is_needed_by, undo_changes, undo_journal
+from fullnat.kernel.ipvs import desired
 
 
 class _Needs:
@@ -48,11 +50,13 @@ class _Needs:
     def __init__(self, plan: HostPlan, kernel: ProcSys, guarded: Iterable[int]) -> None:
         interfaces = addresses.read_interfaces()
         self.additions = addresses.plan_additions(interfaces, plan.vips, plan.lips)
-        here = {addition.address for addition in self.additions}
-        absent = [vip for vip in plan.vips if vip not in here and not addresses.is_on_host(vip, interfaces)]
+        absent = addresses.find_absent(interfaces, plan.vips, plan.lips)
         snapshot = kernel.snapshot()
         unrouted = find_unrouted(vip for vip in absent if vip.version == 4)
-        self.settings = sysctl.plan_settings(snapshot, plan.families, unrouted_vip=bool(unrouted))
+        self.ipvs = desired(plan.fallback.services) if plan.fallback and plan.fallback.kind == IPVS else {}
+        self.settings = sysctl.plan_settings(
+            snapshot, plan.families, unrouted_vip=bool(unrouted), ipvs=bool(self.ipvs)
+        )
         turned_on = {family for family in plan.families if snapshot.get(IP_FORWARD[family]) == "0"}
         self.steering = Steering(plan, frozenset(absent), frozenset(turned_on.union(guarded)))
         self.tunings = tuning.read_tunings(plan) if plan.tune else []
@@ -187,6 +191,7 @@ class Host:
             *(f"/sys/class/net/{one.key} is {one.old}, not {one.new}" for one in needs.tunings),
             *(f"{addition.address} is gone from {addition.interface}" for addition in needs.additions),
             *(f"device {device} has no filter" for device in self._unattached()),
+            *(ipvs.differences(needs.ipvs) if needs.ipvs else ()),
         ]
 
     def repair(self) -> list[str]:
@@ -213,6 +218,10 @@ class Host:
                 undo_journal(self._journal, self._state, self._kernel, self._heirs())
         finally:
             self.leave()
+
+    def hold(self, connections: list[Connection]) -> None:
+        """Keep packets of *connections*, which the kernel has, from the engine to come."""
+        self._require_installed().hold(connections)
 
     def leave(self) -> None:
         """Let go of the claim and leave everything as it is, for a successor of the same name."""
@@ -247,6 +256,9 @@ class Host:
         for addition in needs.additions:
             self._record_once(Change(Kind.ADDRESS, addition.to_json()))
         addresses.apply_additions(needs.additions)
+        ours = self._ipvs_on_record()
+        if needs.ipvs or ours:
+            ipvs.reconcile(needs.ipvs, ours, self._record_ipvs)
         if self._fastpath is not None:
             self._fastpath.attach(self._record_attachment)
 
@@ -260,6 +272,8 @@ class Host:
         self._lock.write(make_claims(plan, os.getpid()).to_json())
 
     def _refuse_additions(self, needs: _Needs) -> None:
+        if needs.ipvs:
+            ipvs.refuse_foreign(needs.ipvs, self._ipvs_on_record())
         if not self.plan.add_addresses:
             addresses.refuse_additions(needs.additions)
 
@@ -306,6 +320,18 @@ class Host:
 
     def _unattached(self) -> list[str]:
         return [] if self._fastpath is None else self._fastpath.find_unattached()
+
+    def _ipvs_on_record(self) -> set[str]:
+        """Return where this instance has or had virtual services."""
+        return {
+            address
+            for change in self._journal.changes()
+            if change.kind == Kind.IPVS
+            for address in change.detail["services"]
+        }
+
+    def _record_ipvs(self, services: list[str]) -> None:
+        self._record_once(Change(Kind.IPVS, {"services": services}))
 
     def _record_once(self, change: Change) -> None:
         """Put *change* on record unless it is: someone may undo it as often as we repair it."""

@@ -9,11 +9,24 @@ from functools import cached_property
 
 from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress, PortRange
 from fullnat.host.errors import HostError
+from fullnat.kernel.service import KernelService, LocalPool
 
 # A chain is at most 28 characters long: FULLNAT-<instance>.guard; an ipset 31.
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,14}")
 
 _LAST_QUEUE = 65535
+
+IPVS, IPTABLES = FALLBACKS = ("ipvs", "iptables")  # the kernel's own balancers, the richer one first
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """What the kernel serves by itself while no engine does."""
+
+    kind: str  # one of FALLBACKS
+    services: tuple[KernelService, ...]
+    pool: LocalPool  # its ports are none of the engine's
+    memory: int  # seconds a client's connection is known for after its last packet
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class HostPlan:
     workers: int = 1  # threads of the packet loop, a queue each
     has_fastpath: bool = False  # a program in the kernel forwards known flows, see fastpath.py
     more_queues: int = 0  # behind the workers': what the engine passes from one queue to another
+    fallback: Fallback | None = None
+    has_engine: bool = True  # else the fallback is all there is
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):

@@ -29,3 +29,17 @@ def default_port_range(ip_local_port_range: PortRange) -> PortRange:
             "sysctl net.ipv4.ip_local_port_range='32768 60999'"
         )
     return max(sides, key=lambda side: side.high - side.low)
+
+
+def other_ports(ports: PortRange) -> PortRange:
+    """Return the larger side of *ports* above the privileged ones: for the kernel's own NAT.
+
+    It may have ports the host uses itself, for conntrack knows those.
+    """
+    below, above = PortRange(_FIRST_UNPRIVILEGED, ports.low - 1), PortRange(ports.high + 1, _LAST)
+    side = max(below, above, key=lambda side: side.high - side.low)
+    if side.high < side.low:
+        raise HostError(
+            f'ports {ports} leave none for the fallback: have [snat] ports end lower, or fallback = "none"'
+        )
+    return side

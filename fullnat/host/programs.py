@@ -18,7 +18,7 @@ from fullnat.host.errors import HostError
 _DEADLINE_S = 30  # generous: xtables' own lock is waited for 5 s
 
 # Program -> the Debian package that has it.
-_PACKAGES = {"ip": "iproute2", "ipset": "ipset"}
+_PACKAGES = {"ip": "iproute2", "ipset": "ipset", "ipvsadm": "ipvsadm"}
 _DEFAULT_PACKAGE = "iptables"
 
 

@@ -43,6 +43,15 @@ each other to one of them, so a flow's directions may differ in it, and packets 
 
 A queue has no bypass: a packet that no engine looks at must be lost, because the host would answer
 it with a reset.
+
+With a fallback it has one, and what no engine looks at goes on to the kernel's own full NAT
+(kernel/iptables.py), which conntrack does: so nothing is untracked before the engine has taken it,
+which then repeats the hook for every packet.  A connection that the kernel took stays with it:
+
+  raw     a client's connection that the kernel has (set held)  -> .held   remembered anew, on its way
+  nat     PREROUTING, OUTPUT -> .nat       new connection: put into the set, DNAT
+          POSTROUTING -> .snat             SNAT, to ports that are none of the engine's
+  filter  FORWARD -> .kernel               its connections accepted
 """
 
 from __future__ import annotations
@@ -51,12 +60,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress
-from fullnat.host.plan import HostPlan
-from fullnat.host.saved_rules import chain_name, comment_prefix, find_own_chains, find_own_jumps
+from fullnat.host.conntrack import Connection
+from fullnat.host.plan import IPVS, HostPlan
+from fullnat.host.saved_rules import find_own_chains, find_own_jumps
+from fullnat.kernel import iptables, snat
+from fullnat.kernel.names import RuleWriter, chain_name
 
 SAVE_PROGRAMS = {4: "iptables-save", 6: "ip6tables-save"}
 RESTORE_PROGRAMS = {4: "iptables-restore", 6: "ip6tables-restore"}
-TABLES = ("raw", "filter")
+_TABLES = ("raw", "filter")
+_FALLBACK_TABLES = ("nat",)  # only then: where this table is looked at, the kernel tracks connections
 
 # core/icmp.py relays these; 4, source quench, it drops (RFC 6633).
 _ICMP_ERRORS = {4: (3, 4, 11, 12), 6: (1, 2, 3, 4)}
@@ -78,11 +91,15 @@ class IpSet:
     kind: str
     family: int
     members: frozenset[str]
+    timeout: int = 0  # seconds an element stays; 0: what is in it we say, otherwise rules do
 
     @property
     def create_command(self) -> str:
         """What ipset is told to make it."""
-        return f"create {self.name} {self.kind} family {_SET_FAMILY[self.family]} maxelem {_SET_LIMIT}"
+        timeout = f" timeout {self.timeout}" if self.timeout else ""
+        return (
+            f"create {self.name} {self.kind} family {_SET_FAMILY[self.family]} maxelem {_SET_LIMIT}{timeout}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,11 @@ class Steering:
     plan: HostPlan
     pingable: frozenset[IPAddress]  # virtual addresses that no interface has: fullnat answers pings
     guarded: frozenset[int]  # families that forward only because of fullnat
+
+
+def tables(plan: HostPlan) -> tuple[str, ...]:
+    """Return the tables that have rules of *plan*."""
+    return _TABLES if plan.fallback is None else (*_TABLES, *_FALLBACK_TABLES)
 
 
 def _set_name(instance: str, family: int, content: str) -> str:
@@ -117,6 +139,9 @@ def plan_sets(steering: Steering) -> list[IpSet]:
             IpSet(_set_name(plan.instance, family, content), kind, family, frozenset(values))
             for content, kind, values in members
         ]
+        if plan.fallback is not None:
+            name = _set_name(plan.instance, family, "held")
+            sets.append(IpSet(name, "hash:ip,port,ip", family, frozenset(), plan.fallback.memory))
     return sets
 
 
@@ -143,6 +168,8 @@ def render_set_changes(old: Iterable[IpSet], new: Iterable[IpSet]) -> tuple[str,
     additions, deletions = [], []
     for ipset in new:
         present: frozenset[str] = frozenset()
+        if ipset.name in before and ipset.timeout:
+            continue
         if ipset.name in before:
             present = before[ipset.name].members
         else:
@@ -150,6 +177,15 @@ def render_set_changes(old: Iterable[IpSet], new: Iterable[IpSet]) -> tuple[str,
         additions += [f"add -exist {ipset.name} {member}" for member in sorted(ipset.members - present)]
         deletions += [f"del -exist {ipset.name} {member}" for member in sorted(present - ipset.members)]
     return _text(additions), _text(deletions)
+
+
+def render_held(plan: HostPlan, connections: Iterable[Connection]) -> str:
+    """Return the input of `ipset restore` that says the kernel has *connections*."""
+    return _text(
+        f"add -exist {_set_name(plan.instance, one.client.family, 'held')} "
+        f"{one.client.address},{PROTOCOL_NAMES[one.protocol]}:{one.client.port},{one.virtual.address}"
+        for one in connections
+    )
 
 
 def parse_sets(output: str) -> dict[str, frozenset[str]]:
@@ -170,34 +206,65 @@ def render_rules(steering: Steering, family: int, saved: str = "") -> str:
     *saved* is what iptables-save prints now: jumps to our chains that are there already are taken
     out in the same transaction, so nothing is ever doubled or missing.
     """
-    chains = {"raw": _raw_chains(steering, family), "filter": _filter_chains(steering, family)}
-    jumps = {"raw": _raw_jumps(steering), "filter": _filter_jumps(steering, family)}
+    chains = {"filter": _filter_chains(steering, family)}
+    jumps = {"filter": _filter_jumps(steering, family)}
+    if steering.plan.has_engine:
+        chains["raw"], jumps["raw"] = _raw_chains(steering, family), _raw_jumps(steering)
+    kernel = _kernel_rules(steering.plan, family)
+    present = find_own_chains(saved, steering.plan.instance)
     lines = []
-    for table in TABLES:
-        stale = set(find_own_chains(saved, steering.plan.instance).get(table, ())) - set(chains[table])
+    for table in dict.fromkeys([*tables(steering.plan), *present]):
+        wanted = chains.get(table, {}) | kernel.chains.get(table, {})
+        stale = sorted(set(present.get(table, ())) - set(wanted))
         lines.append(f"*{table}")
-        lines += [f":{chain} - [0:0]" for chain in (*chains[table], *sorted(stale))]
+        lines += [f":{chain} - [0:0]" for chain in (*wanted, *stale)]
         lines += find_own_jumps(saved, steering.plan.instance).get(table, ())
-        lines += [f"-A {chain} {rule}" for chain, rules in chains[table].items() for rule in rules]
-        lines += jumps[table]
-        lines += [f"-X {chain}" for chain in sorted(stale)]
+        lines += [f"-A {chain} {rule}" for chain, rules in wanted.items() for rule in rules]
+        lines += jumps.get(table, []) + kernel.jumps.get(table, [])
+        lines += [f"-X {chain}" for chain in stale]
         lines.append("COMMIT")
     return _text(lines)
+
+
+def _kernel_rules(plan: HostPlan, family: int) -> iptables.Rules:
+    """Return what the kernel serves by while no engine does."""
+    fallback = plan.fallback
+    if fallback is None:
+        return iptables.Rules()
+    if fallback.kind == IPVS:
+        services = f"-m set --match-set {_set_name(plan.instance, family, 'services')} dst,dst"
+        return snat.ipvs_rules(
+            plan.instance, fallback.services, fallback.pool, family, services, _hold(plan, family)
+        )
+    return iptables.full_nat_rules(
+        plan.instance,
+        fallback.services,
+        fallback.pool,
+        family,
+        plan.mark,
+        on_new=lambda service: (_hold(plan, service.family),),
+    )
+
+
+def _hold(plan: HostPlan, family: int) -> str:
+    """Return the target that has the kernel keep a client's connection."""
+    return f"-j SET --add-set {_set_name(plan.instance, family, 'held')} src,src,dst --exist"
 
 
 def _raw_chains(steering: Steering, family: int) -> dict[str, list[str]]:
     plan = steering.plan
     queue = f"-j NFQUEUE {_queue_option(plan)}"
-    rule = _RuleWriter(plan.instance)
+    rule = RuleWriter(plan.instance)
     to_own, to_nfq, to_icmp = (f"-g {chain_name(plan.instance, part)}" for part in ("own", "nfq", "icmp"))
 
     def match(content: str, direction: str) -> str:
         return f"-m set --match-set {_set_name(plan.instance, family, content)} {direction}"
 
-    classify = [
-        rule(_mark_match(plan), "its own packets", to_own),
-        rule(match("services", "dst,dst"), "to a service", to_nfq),
-    ]
+    classify = [rule(_mark_match(plan), "its own packets", to_own)]
+    if plan.fallback is not None:
+        to_held = f"-g {chain_name(plan.instance, 'held')}"
+        classify.append(rule(match("held", "src,src,dst"), "the kernel has it", to_held))
+    classify.append(rule(match("services", "dst,dst"), "to a service", to_nfq))
     for protocol in ("tcp", "udp"):
         ports = f"-p {protocol} -m {protocol} --dport {plan.port_range.low}:{plan.port_range.high}"
         sides = f"{match('lips', 'dst')} {match('servers', 'src,src')}"
@@ -212,23 +279,27 @@ def _raw_chains(steering: Steering, family: int) -> dict[str, list[str]]:
     errors = [rule(f"{_ICMP_MATCH[family]} {kind}", "error", queue) for kind in _ICMP_ERRORS[family]]
     ping = f"{_ICMP_MATCH[family]} {_ECHO_REQUEST[family]} {match('pings', 'dst')}"
     untracked = rule("", "untracked", "-j CT --notrack")
-    return {
+    chains = {
         chain_name(plan.instance): classify,
         chain_name(plan.instance, "own"): [untracked],
         chain_name(plan.instance, "nfq"): [untracked, rule("", "to the engine", queue)],
         chain_name(plan.instance, "icmp"): [*errors, rule(ping, "ping", queue)],
     }
+    if plan.fallback is not None:
+        chains[chain_name(plan.instance, "nfq")].remove(untracked)
+        chains[chain_name(plan.instance, "held")] = [rule("", "remembered", _hold(plan, family))]
+    return chains
 
 
 def _raw_jumps(steering: Steering) -> list[str]:
     instance = steering.plan.instance
-    jump = _RuleWriter(instance)("", "steering", f"-j {chain_name(instance)}")
+    jump = RuleWriter(instance)("", "steering", f"-j {chain_name(instance)}")
     return [f"-I {hook} 1 {jump}" for hook in _HOOKS["raw"]]
 
 
 def _filter_chains(steering: Steering, family: int) -> dict[str, list[str]]:
     plan = steering.plan
-    rule = _RuleWriter(plan.instance)
+    rule = RuleWriter(plan.instance)
     chains = {chain_name(plan.instance, "pass"): [rule(_mark_match(plan), "its own packets", "-j ACCEPT")]}
     if family in steering.guarded:
         others = _mark_match(plan, "! ")
@@ -238,7 +309,7 @@ def _filter_chains(steering: Steering, family: int) -> dict[str, list[str]]:
 
 def _filter_jumps(steering: Steering, family: int) -> list[str]:
     instance = steering.plan.instance
-    rule = _RuleWriter(instance)
+    rule = RuleWriter(instance)
     jumps = []
     if family in steering.guarded:
         guard = rule("", "guard", f"-j {chain_name(instance, 'guard')}")
@@ -248,24 +319,14 @@ def _filter_jumps(steering: Steering, family: int) -> list[str]:
 
 
 def _queue_option(plan: HostPlan) -> str:
+    bypass = "" if plan.fallback is None else " --queue-bypass"
     if plan.workers == 1:
-        return f"--queue-num {plan.queue}"
-    return f"--queue-balance {plan.queue}:{plan.queue + plan.workers - 1}"
+        return f"--queue-num {plan.queue}{bypass}"
+    return f"--queue-balance {plan.queue}:{plan.queue + plan.workers - 1}{bypass}"
 
 
 def _mark_match(plan: HostPlan, negation: str = "") -> str:
     return f"-m mark {negation}--mark {plan.mark:#x}/{plan.mark:#x}"
-
-
-class _RuleWriter:
-    """Writes rules whose comment names the instance."""
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-
-    def __call__(self, match: str, purpose: str, target: str) -> str:
-        comment = f'-m comment --comment "{comment_prefix(self._instance)}{purpose}"'
-        return " ".join(part for part in (match, comment, target) if part)
 
 
 def _text(lines: Iterable[str]) -> str:

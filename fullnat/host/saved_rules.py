@@ -9,15 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-
-def chain_name(instance: str, part: str = "") -> str:
-    """Return FULLNAT-main or FULLNAT-main.part; an instance has no dot, so names never meet."""
-    return f"FULLNAT-{instance}.{part}" if part else f"FULLNAT-{instance}"
-
-
-def comment_prefix(instance: str) -> str:
-    """Return how the comment of every rule of *instance* begins."""
-    return f"fullnat {instance}: "
+from fullnat.kernel.names import chain_name, comment_prefix
 
 
 def render_removal(saved: str, instance: str) -> str:

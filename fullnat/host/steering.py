@@ -16,14 +16,16 @@ else, and we refuse to start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fullnat.host import rules, saved_rules
+from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError
 from fullnat.host.features import explain_failure
 from fullnat.host.programs import ProgramError, concrete_program, run_program
 from fullnat.host.rules import IpSet, Steering
+from fullnat.kernel.names import chain_name
 
 LOCK_WAIT = ("-w", "5")  # seconds to wait for the lock all of iptables share
 
@@ -35,17 +37,23 @@ class SteeringRecord:
     instance: str
     sets: tuple[str, ...]
     programs: dict[int, tuple[str, str]]  # family -> iptables-save, iptables-restore, of one flavour
+    tables: tuple[str, ...] = ("raw", "filter")
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         programs = {str(family): list(paths) for family, paths in self.programs.items()}
-        return {"instance": self.instance, "sets": list(self.sets), "programs": programs}
+        return {
+            "instance": self.instance,
+            "sets": list(self.sets),
+            "programs": programs,
+            "tables": list(self.tables),
+        }
 
     @classmethod
     def from_json(cls, detail: dict[str, Any]) -> SteeringRecord:
         """Return the record that to_json() wrote."""
         programs = {int(family): (save, restore) for family, (save, restore) in detail["programs"].items()}
-        return cls(detail["instance"], tuple(detail["sets"]), programs)
+        return cls(detail["instance"], tuple(detail["sets"]), programs, tuple(detail["tables"]))
 
 
 def make_record(steering: Steering) -> SteeringRecord:
@@ -58,7 +66,7 @@ def make_record(steering: Steering) -> SteeringRecord:
         )
         for family in steering.plan.families
     }
-    return SteeringRecord(steering.plan.instance, names, programs)
+    return SteeringRecord(steering.plan.instance, names, programs, rules.tables(steering.plan))
 
 
 class InstalledSteering:
@@ -82,7 +90,7 @@ class InstalledSteering:
         instance have, whole or in part, is changed to ours, and what else they have is removed.
         """
         record = make_record(steering)
-        saved = _save_all(record)
+        saved = _save_all(_with_tables_of(record, predecessors))
         ours = bool(predecessors) or any(
             saved_rules.find_own_chains(text, record.instance) for text in saved.values()
         )
@@ -113,7 +121,8 @@ class InstalledSteering:
             if family not in old_record.programs
             or rules.render_rules(steering, family) != rules.render_rules(old, family)
         ]
-        self._restore_rules({family: _save(record, family) for family in changed})
+        both = _with_tables_of(record, [old_record])
+        self._restore_rules({family: _save(both, family) for family in changed})
         _restore_sets(deletions)
         _remove_rest(old_record, record)
 
@@ -127,10 +136,16 @@ class InstalledSteering:
         for wanted in rules.plan_sets(self._steering):
             if wanted.name not in present:
                 findings.append(f"ipset {wanted.name} is gone")
+            elif wanted.timeout:
+                continue
             elif (members := present[wanted.name]) != wanted.members:
                 wrong = len(members ^ wanted.members)
                 findings.append(f"ipset {wanted.name} differs in {wrong} of {len(wanted.members)} entries")
         return findings
+
+    def hold(self, connections: Iterable[Connection]) -> None:
+        """Put the clients' ends of *connections* into the set of those that the kernel has."""
+        _restore_sets(rules.render_held(self._steering.plan, connections))
 
     def repair(self) -> None:
         """Make everything as it was installed, touching only what is not."""
@@ -142,7 +157,7 @@ class InstalledSteering:
         wanted = rules.plan_sets(self._steering)
         present = _read_sets(self._record.sets)
         found = [
-            IpSet(ipset.name, ipset.kind, ipset.family, present[ipset.name])
+            IpSet(ipset.name, ipset.kind, ipset.family, present[ipset.name], ipset.timeout)
             for ipset in wanted
             if ipset.name in present
         ]
@@ -165,8 +180,9 @@ class InstalledSteering:
                 raise explain_failure(
                     error,
                     family,
+                    tables=self._record.tables,
                     restore=[self._record.programs[family][1], *LOCK_WAIT, "--noflush"],
-                    chain=saved_rules.chain_name(self._record.instance, "probe"),
+                    chain=chain_name(self._record.instance, "probe"),
                     ipset=next(name for name in self._record.sets if f".v{family}." in name),
                 ) from None
             self._reference[family] = saved_rules.find_own_lines(
@@ -187,7 +203,13 @@ def _remove_rest(old: SteeringRecord, new: SteeringRecord) -> None:
     gone = {family: paths for family, paths in old.programs.items() if new.programs.get(family) != paths}
     sets = tuple(name for name in old.sets if name not in new.sets)
     if gone or sets:
-        remove_steering(SteeringRecord(old.instance, sets, gone))
+        remove_steering(SteeringRecord(old.instance, sets, gone, old.tables))
+
+
+def _with_tables_of(record: SteeringRecord, others: Iterable[SteeringRecord]) -> SteeringRecord:
+    """Return *record* with the tables of *others* besides."""
+    more = dict.fromkeys([*record.tables, *(table for other in others for table in other.tables)])
+    return replace(record, tables=tuple(more))
 
 
 def _refuse_foreign(record: SteeringRecord, saved: dict[int, str], ours: bool) -> None:
@@ -221,7 +243,7 @@ def _save_all(record: SteeringRecord) -> dict[int, str]:
 
 def _save(record: SteeringRecord, family: int) -> str:
     program = record.programs[family][0]
-    return "".join(run_program([program, "-t", table]) for table in rules.TABLES)
+    return "".join(run_program([program, "-t", table]) for table in record.tables)
 
 
 def _restore(record: SteeringRecord, family: int, text: str) -> None:
@@ -239,8 +261,9 @@ def _restore_sets(text: str) -> None:
             raise HostError("the kernel has no ipset: modprobe ip_set (CONFIG_IP_SET)") from None
         if "set type" in error.message:
             raise HostError(
-                "the kernel lacks an ipset type: modprobe ip_set_hash_ip ip_set_hash_ipport "
-                "(CONFIG_IP_SET_HASH_IP, CONFIG_IP_SET_HASH_IPPORT)"
+                "the kernel lacks an ipset type: "
+                "modprobe -a ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip "
+                "(CONFIG_IP_SET_HASH_IP, CONFIG_IP_SET_HASH_IPPORT, CONFIG_IP_SET_HASH_IPPORTIP)"
             ) from None
         raise
 

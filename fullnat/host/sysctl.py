@@ -11,6 +11,7 @@ What is needed, and why (kernel: net/ipv4/fib_frontend.c, net/ipv4/devinet.c, ne
                          the source.  A VIP that is on no interface and that no route leads to fails
                          even that, so then 0.  The kernel takes max(all, device).
   send_redirects = 0     in a one-armed setup each packet leaves where it came in.  ORed as well.
+  vs.conntrack = 1       where IPVS is the fallback: netfilter gives its connections their source.
   IPv6 all.forwarding    as ip_forward.  A forwarding host ignores router advertisements, and
   and accept_ra: 1 -> 2  turning forwarding on throws its learned default routes away, unless
                          accept_ra is 2: that comes first.
@@ -31,12 +32,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fullnat.host.errors import HostError
+from fullnat.kernel import snat
 
 Snapshot = Mapping[str, str]  # key as a path below /proc/sys -> value
 
 IP_FORWARD = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
-_READ_ONCE = ("net/ipv4/ip_forward",)
+_READ_ONCE = ("net/ipv4/ip_forward", *snat.SYSCTLS)
 _READ_PER_DEVICE = {
     "net/ipv4/conf": ("forwarding", "accept_redirects", "accept_local", "rp_filter", "send_redirects"),
     "net/ipv6/conf": ("forwarding", "accept_ra"),
@@ -117,11 +119,12 @@ def sysctl_name(key: str) -> str:
 
 
 def plan_settings(
-    snapshot: Snapshot, families: Iterable[int], *, unrouted_vip: bool = False
+    snapshot: Snapshot, families: Iterable[int], *, unrouted_vip: bool = False, ipvs: bool = False
 ) -> list[Setting]:
     """Return what must be written for *families*, in this order; nothing that is right already.
 
-    *unrouted_vip*: a virtual IPv4 address is on no interface and no route leads to it.
+    *unrouted_vip*: a virtual IPv4 address is on no interface and no route leads to it.  *ipvs*: its
+    connections are to be known to conntrack.
     """
     settings: list[Setting] = []
     if 4 in families:
@@ -131,6 +134,9 @@ def plan_settings(
         settings += _plan_value(snapshot, _conf_keys(snapshot, "net/ipv4", "send_redirects"), "0")
     if 6 in families:
         settings += _plan_forwarding_v6(snapshot)
+    if ipvs:
+        for key, value in snat.SYSCTLS.items():
+            settings += _plan_value(snapshot, [key], value)
     return settings
 
 

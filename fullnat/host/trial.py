@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from fullnat.host.errors import HostError
-from fullnat.host.plan import HostPlan
+from fullnat.host.ipvs import read_table
+from fullnat.host.plan import IPVS, HostPlan
 from fullnat.host.rules import Steering
 from fullnat.host.steering import InstalledSteering
 
@@ -47,6 +48,8 @@ def _try_steering(plan: HostPlan) -> str:
         return "the kernel lacks NFQUEUE (CONFIG_NETFILTER_NETLINK_QUEUE): modprobe nfnetlink_queue"
     every_rule = Steering(plan, pingable=frozenset(plan.vips), guarded=frozenset(plan.families))
     try:
+        if plan.fallback is not None and plan.fallback.kind == IPVS:
+            read_table()
         InstalledSteering.install(every_rule, lambda record: None)
     except HostError as error:
         return str(error)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 
+from fullnat.host import ipvs
 from fullnat.host.addresses import Addition, undo_additions
 from fullnat.host.claims import Claims
 from fullnat.host.errors import HostError
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     ADDRESS = "address"
     PINS = "pins"
     FILTER = "filter"
+    IPVS = "ipvs"
 
 
 def undo_journal(
@@ -77,6 +79,8 @@ def undo_changes(
             tunings.append(Tuning.from_json(change.detail))
         elif change.kind == Kind.FILTER:
             attachments.append(Attachment.from_json(change.detail))
+        elif change.kind == Kind.IPVS:
+            ipvs.remove(change.detail["services"])
         elif change.kind == Kind.PINS:
             remove_pins(Path(change.detail["directory"]))
         else:

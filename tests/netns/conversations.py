@@ -133,8 +133,8 @@ class Parrots:
         self._selector.register(self._awake, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._serve)
 
-    def add(self, role: str, port: int, kind: int = socket.SOCK_STREAM) -> None:
-        """Answer on *port* of *role*, both families; before the body of the `with`."""
+    def add(self, role: str, port: int, kind: int = socket.SOCK_STREAM, name: str = "") -> None:
+        """Answer on *port* of *role*, both families, as *name* if given; before the body of the `with`."""
         parrot = open_socket(self._lab, role, "::", kind)
         parrot.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         parrot.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -144,7 +144,7 @@ class Parrots:
         else:
             parrot.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BURST)
         parrot.setblocking(False)
-        self._selector.register(parrot, selectors.EVENT_READ, role)
+        self._selector.register(parrot, selectors.EVENT_READ, name or role)
 
     def __enter__(self) -> Parrots:
         self._thread.start()
@@ -168,24 +168,24 @@ class Parrots:
                 assert isinstance(key.fileobj, socket.socket)
                 self._answer(key.fileobj, key.data)
 
-    def _answer(self, parrot: socket.socket, role: str) -> None:
+    def _answer(self, parrot: socket.socket, name: str) -> None:
         if parrot.type == socket.SOCK_DGRAM:
             with suppress(OSError):  # a datagram with a wrong checksum wakes us and is gone
                 data, peer = parrot.recvfrom(65535)
-                parrot.sendto(f"{role}: ".encode() + data, peer)
+                parrot.sendto(f"{name}: ".encode() + data, peer)
         elif parrot.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             accepted, _ = parrot.accept()
-            self._selector.register(accepted, selectors.EVENT_READ, role)
+            self._selector.register(accepted, selectors.EVENT_READ, name)
         else:
-            self._answer_stream(parrot, role)
+            self._answer_stream(parrot, name)
 
-    def _answer_stream(self, stream: socket.socket, role: str) -> None:
+    def _answer_stream(self, stream: socket.socket, name: str) -> None:
         try:
             data = stream.recv(65535)
         except OSError:  # reset
             data = b""
         if data:
-            stream.send(f"{role}: ".encode() + data)
+            stream.send(f"{name}: ".encode() + data)
         else:
             self._selector.unregister(stream)
             stream.close()

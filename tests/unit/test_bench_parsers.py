@@ -216,9 +216,19 @@ def test_no_client_of_the_crowd_is_a_host_of_the_lab(plan: Plan) -> None:
 
 
 def test_peers_are_known_by_their_names_and_engines_are_no_baselines() -> None:
-    assert list(PEERS) == ["plain", "iptables", "haproxy", "python", "native", "native-tuned", "ebpf"]
+    assert list(PEERS) == [
+        "plain",
+        "iptables",
+        "nft",
+        "haproxy",
+        "nginx",
+        "python",
+        "native",
+        "native-tuned",
+        "ebpf",
+    ]
     assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables", "haproxy"]
-    assert [name for name, peer in PEERS.items() if "udp" not in peer.protocols] == ["haproxy"]
+    assert [name for name, peer in PEERS.items() if "udp" not in peer.protocols] == ["haproxy", "nginx"]
 
 
 def test_engines_differ_in_their_table() -> None:

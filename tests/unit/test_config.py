@@ -104,8 +104,7 @@ MISTAKES = {
     "no workers": (HEAD + "[engine]\nworkers = 0\n", "5: engine.workers: found 0, accepted: 1-64"),
     "workers of engine python": (HEAD + '[engine]\nworkers = 2\ndatapath = "python"\n', '5: engine.workers: found 2, accepted: 1 with datapath "python"'),
     "workers beyond the last queue": (HEAD + "[engine]\nqueue = 65530\nworkers = 6\n", "5: engine.queue: found 65530, accepted: 0-65529, for 7 queues are needed from it on"),
-    "fallback ipvs": (HEAD + '[engine]\nfallback = "ipvs"\n', '5: engine.fallback: found "ipvs", which is not part of this version; use "auto" or "none"'),
-    "fallback iptables": (HEAD + '[engine]\nfallback = "iptables"\n', '5: engine.fallback: found "iptables", which is not part of this version; use "auto" or "none"'),
+    "fallback misspelt": (HEAD + '[engine]\nfallback = "lvs"\n', '5: engine.fallback: found "lvs", accepted: "auto", "ipvs", "iptables" or "none"'),
     "queue too large": (HEAD + "[engine]\nqueue = 65536\n", "5: engine.queue: found 65536, accepted: 0-65535"),
     "queue enormous": (HEAD + "[engine]\nqueue = 0x" + "f" * 5000 + "\n", "5: engine.queue: found a huge number, accepted: 0-65535"),
     "queue as float": (HEAD + "[engine]\nqueue = 1.0\n", "5: engine.queue: found 1.0, accepted: 0-65535"),
@@ -239,7 +238,7 @@ def test_a_refused_value_is_not_complained_of_a_second_time(load: Any, text: str
 ALL_AT_ONCE = """\
 instence = "x"
 [engine]
-fallback = "ipvs"
+fallback = "lvs"
 [snat]
 addresses = ["198.19.0.1", "nonsense"]
 [timeouts]
@@ -267,7 +266,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_in_its_order(load: Any) -> None
     assert lines(load, ALL_AT_ONCE) == [
         "c.toml:1: version: missing, accepted: 1",
         'c.toml:1: instence: unknown key; did you mean "instance"?',
-        'c.toml:3: engine.fallback: found "ipvs", which is not part of this version; use "auto" or "none"',
+        'c.toml:3: engine.fallback: found "lvs", accepted: "auto", "ipvs", "iptables" or "none"',
         f'c.toml:5: snat.addresses[2]: found "nonsense", accepted: {LIP}',
         "c.toml:7: warning: timeouts.udp: found 60, RFC 4787 REQ-5 demands at least 120 s",
         'c.toml:11: service[1].scheduler: found "broken.py:Class", cannot read broken.py: No such file or directory',
@@ -553,7 +552,7 @@ version = 1
 instence = "x"
 
 [engine]
-fallback = "ipvs"
+fallback = "lvs"
 
 [snat]
 addresses = ["198.19.0.1"]
@@ -770,7 +769,7 @@ def test_what_a_later_version_brings_is_in_one_place() -> None:
         "native",
         "python",
     }
-    assert {*supported.FALLBACKS, *supported.LATER_FALLBACKS} == {
+    assert set(supported.FALLBACKS) == {
         "auto",
         "ipvs",
         "iptables",

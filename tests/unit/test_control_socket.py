@@ -13,15 +13,16 @@ import pytest
 
 from fullnat.control.api import ControlSocket
 from fullnat.control.client import AbsentError, ControlError, ask, tell
+from fullnat.control.leave import Leave
 from tests.feeds import make_feed
 from tests.vectors.case import V4
 
 
-def not_stopped(keep: bool) -> None:
+def not_stopped(leave: Leave) -> None:
     raise AssertionError
 
 
-def with_socket(path: Path, question: Callable[[], Any], stop: Callable[[bool], None] = not_stopped) -> Any:
+def with_socket(path: Path, question: Callable[[], Any], stop: Callable[[Leave], None] = not_stopped) -> Any:
     """Return what *question* returns while a control socket serves on *path*."""
 
     async def run() -> Any:
@@ -74,33 +75,33 @@ def test_a_wrong_question_is_told_what_is_right(tmp_path: Path, what: str, messa
 
 
 @pytest.mark.parametrize(
-    ("command", "keep"), [("stop", False), ("stop?keep=0", False), ("stop?keep=1", True)]
+    ("command", "leave"), [("stop", Leave.NOTHING), *((f"stop?leave={leave}", leave) for leave in Leave)]
 )
-def test_it_is_told_to_stop_and_whether_to_keep_flows(tmp_path: Path, command: str, keep: bool) -> None:
+def test_it_is_told_to_stop_and_what_to_leave(tmp_path: Path, command: str, leave: Leave) -> None:
     path = tmp_path / "main.sock"
-    told: list[bool] = []
+    told: list[Leave] = []
     assert with_socket(path, lambda: tell(path, command), told.append) == {"stopping": True}
-    assert told == [keep]
+    assert told == [leave]
 
 
 def test_a_wrong_way_to_stop_is_told_what_is_right(tmp_path: Path) -> None:
     path = tmp_path / "main.sock"
 
     def command() -> None:
-        tell(path, "stop?keep=yes")
+        tell(path, "stop?leave=me")
 
-    with pytest.raises(ControlError, match="keep is 0 or 1, not 'yes'"):
+    with pytest.raises(ControlError, match="leave is one of nothing, flows, service, not 'me'"):
         with_socket(path, command)
 
 
 def test_what_cannot_be_kept_is_answered_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "main.sock"
 
-    def refuse(keep: bool) -> None:
+    def refuse(leave: Leave) -> None:
         raise ValueError("it cannot keep flows")
 
     with pytest.raises(ControlError, match=r"it cannot keep flows$"):
-        with_socket(path, lambda: tell(path, "stop?keep=1"), refuse)
+        with_socket(path, lambda: tell(path, "stop?leave=flows"), refuse)
 
 
 def test_to_ask_does_not_stop_it(tmp_path: Path) -> None:

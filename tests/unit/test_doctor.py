@@ -23,6 +23,7 @@ from fullnat.host.findings import (
     QueueRow,
     Unknown,
     check_devices,
+    check_fallback,
     check_firewall,
     check_kernel,
     check_martians,
@@ -376,6 +377,22 @@ def test_a_healthy_host_has_no_problem() -> None:
 
 
 @pytest.mark.parametrize(
+    ("refusal", "wanted", "level"),
+    [
+        ("", True, Level.OK),
+        ("the kernel has no IPVS: modprobe ip_vs (CONFIG_IP_VS)", False, Level.NOTE),
+        ("the kernel has no IPVS: modprobe ip_vs (CONFIG_IP_VS)", True, Level.PROBLEM),
+    ],
+)
+def test_a_fallback_that_cannot_be_had_matters_where_it_is_wanted(
+    refusal: str, wanted: bool, level: Level
+) -> None:
+    (finding,) = check_fallback("ipvs", refusal, wanted=wanted)
+    assert (finding.subject, finding.level) == ("fallback ipvs", level)
+    assert bool(refusal) == ("modprobe ip_vs" in finding.remedy)
+
+
+@pytest.mark.parametrize(
     "sick",
     [
         {"missing_programs": ["program ip is missing: apt-get install iproute2"]},
@@ -412,7 +429,7 @@ def test_the_command_ends_with_the_verdict(
     monkeypatch.setattr(doctor, "read_facts", lambda plan, every_device: facts)
     said = CliRunner().invoke(main, ["doctor"])
     assert said.exit_code == status
-    assert len(said.output.splitlines()) == 11
+    assert len(said.output.splitlines()) == 13
     as_json = CliRunner().invoke(main, ["doctor", "--json"])
     assert as_json.exit_code == status
     rows = json.loads(as_json.output)

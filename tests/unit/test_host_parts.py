@@ -136,7 +136,15 @@ def test_missing_capabilities_are_found(effective: str, missing: list[str]) -> N
 
 def explain(restore: Path, family: int = 4) -> str:
     error = ProgramError("iptables-restore", 1, "line 7 failed")
-    return str(explain_failure(error, family, restore=[str(restore)], chain="probe", ipset="fn-main.v4.lips"))
+    explained = explain_failure(
+        error,
+        family,
+        tables=("raw", "filter"),
+        restore=[str(restore)],
+        chain="probe",
+        ipset="fn-main.v4.lips",
+    )
+    return str(explained)
 
 
 def test_what_the_kernel_lacks_is_named(tmp_path: Path) -> None:

@@ -9,17 +9,20 @@ from ipaddress import ip_address
 import pytest
 
 from fullnat.core.addr import TCP, UDP, PortRange, parse_endpoint
+from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError
-from fullnat.host.plan import HostPlan
+from fullnat.host.plan import Fallback, HostPlan
 from fullnat.host.rules import (
     Steering,
     parse_sets,
     plan_sets,
+    render_held,
     render_rules,
     render_set_changes,
     render_sets,
 )
 from fullnat.host.saved_rules import find_foreign_rule, find_own_lines, render_removal
+from fullnat.kernel.service import KernelServer, KernelService, LocalPool
 
 PLAN = HostPlan(
     instance="main",
@@ -162,6 +165,78 @@ def test_a_host_that_fullnat_makes_forward_forwards_for_nobody_else() -> None:
     ]
     # Inserted after it, so standing before it.
     assert text.index("-I FORWARD 1 -j FULLNAT-main.guard") < text.index("-I FORWARD 1 -j FULLNAT-main.pass")
+
+
+FALLBACK = Fallback(
+    "iptables",
+    tuple(
+        KernelService(listen, protocol, "rr", (KernelServer(server),))
+        for (protocol, listen), (_, server) in zip(PLAN.services, PLAN.servers, strict=True)
+    ),
+    LocalPool(PLAN.lips, PortRange(32768, 65535)),
+    memory=901,
+)
+
+
+@pytest.mark.parametrize("kind", ["iptables", "ipvs"])
+def test_with_a_fallback_what_no_engine_takes_goes_on_as_it_came(kind: str) -> None:
+    """Past every queue, and tracked: only the engine's own packets are not."""
+    steering = replace(STEERING, plan=replace(PLAN, fallback=replace(FALLBACK, kind=kind)))
+    rules = render_rules(steering, 4).splitlines()
+    queued = [rule for rule in rules if "-j NFQUEUE" in rule]
+    assert queued
+    assert all(rule.endswith("--queue-bypass") for rule in queued)
+    assert [rule.split()[1] for rule in rules if "--notrack" in rule] == ["FULLNAT-main.own"]
+    assert "*nat" in rules
+    assert sum("-j SNAT --to-source 198.19.0.1-198.19.0.2:32768-65535" in rule for rule in rules) == 2
+    assert sum("-j DNAT" in rule for rule in rules) == (2 if kind == "iptables" else 0)
+
+
+@pytest.mark.parametrize("kind", ["iptables", "ipvs"])
+def test_the_kernels_connections_are_known_before_services_are(kind: str) -> None:
+    steering = replace(STEERING, plan=replace(PLAN, fallback=replace(FALLBACK, kind=kind)))
+    rules = render_rules(steering, 4)
+    assert rules.index("fn-main.v4.held src,src,dst") < rules.index("fn-main.v4.services dst,dst")
+    assert "-j SET --add-set fn-main.v4.held src,src,dst --exist" in rules
+    (held,) = [ipset for ipset in plan_sets(steering) if ipset.name == "fn-main.v4.held"]
+    assert held.create_command == (
+        "create fn-main.v4.held hash:ip,port,ip family inet maxelem 1048576 timeout 901"
+    )
+
+
+def test_what_the_kernel_has_put_into_a_set_stays_in_it() -> None:
+    sets = plan_sets(replace(STEERING, plan=replace(PLAN, fallback=FALLBACK)))
+    filled = [
+        replace(one, members=frozenset({"203.0.113.9,tcp:5,203.0.113.10"})) if one.timeout else one
+        for one in sets
+    ]
+    assert render_set_changes(filled, sets) == ("", "")
+
+
+def test_a_fallback_that_is_no_longer_wanted_goes_with_its_table() -> None:
+    steering = replace(STEERING, plan=replace(PLAN, fallback=FALLBACK))
+    written = render_rules(steering, 4)
+    saved = written.replace("-I PREROUTING 1", "-A PREROUTING").replace("-I POSTROUTING 1", "-A POSTROUTING")
+    after = render_rules(STEERING, 4, saved)
+    nat = after[after.index("*nat") :]
+    chains = [line[1:].split()[0] for line in written.splitlines() if line.startswith(":") and ".r" in line]
+    assert "-D PREROUTING" in nat
+    assert "-D POSTROUTING" in nat
+    assert all(f"-X {chain}" in nat for chain in chains)
+    assert "-A FULLNAT" not in nat
+
+
+def test_without_an_engine_nothing_goes_to_a_queue() -> None:
+    rules = render_rules(replace(STEERING, plan=replace(PLAN, fallback=FALLBACK, has_engine=False)), 4)
+    assert "NFQUEUE" not in rules
+    assert "-j DNAT" in rules
+
+
+def test_connections_that_are_handed_over_are_put_into_the_set() -> None:
+    ends = map(parse_endpoint, ("203.0.113.9:5", "203.0.113.10:80", "198.19.0.1:1024", "198.19.0.11:8080"))
+    assert render_held(PLAN, [Connection(TCP, *ends, timeout=1)]) == (
+        "add -exist fn-main.v4.held 203.0.113.9,tcp:5,203.0.113.10\n"
+    )
 
 
 def test_each_family_has_its_own_members() -> None:

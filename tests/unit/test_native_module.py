@@ -476,6 +476,7 @@ ENGINE: Change = {
     "raw6": -1,
     "priority": 0,
     "cpus": [],
+    "repeats": False,
 }
 
 BAD_ENGINES: list[tuple[Change, type[Exception], str]] = [

@@ -84,6 +84,7 @@ class Given:
     rest: int = 60 * SECOND
     one_packet: bool = False
     answers_ping: bool = False
+    has_fallback: bool = False
     scheduler_fails: bool = False
     openings: int = UNLIMITED  # new flows admitted in all
 

@@ -258,6 +258,7 @@ def twin_of(given: Given) -> Twin:
         ports=PortRange(5000, 5000),
         rest=given.rest,
         answers_ping=(ip_address(net.vip),) if given.answers_ping else (),
+        has_fallback=given.has_fallback,
         seed=1,
     )
     return Twin(lambda: build_services(given), routes(given), setup)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from fullnat.control.config.supported import DATAPATHS, FALLBACKS, LATER_FALLBACKS
+from fullnat.control.config.supported import DATAPATHS, FALLBACKS
 from fullnat.control.config.value_type import Words, integer, one_of, string
 from fullnat.control.config.values import (
     ConnectionsValue,
@@ -50,7 +50,7 @@ class EngineTable(Table):
         1, description="threads of the packet loop, each with a queue of its own; engine native"
     )
     tune: FlagValue = Field(False, description="set up the host for overload while running")
-    fallback: Annotated[str, one_of(FALLBACKS, LATER_FALLBACKS)] = Field(
+    fallback: Annotated[str, one_of(FALLBACKS)] = Field(
         "auto", description="who serves new connections while the engine is gone"
     )
     queue: Annotated[int, integer(0, 65535)] = Field(

@@ -8,5 +8,5 @@ is accepted as soon as an engine carries it out.
 from __future__ import annotations
 
 DATAPATHS = ("auto", "ebpf", "native", "python")
-FALLBACKS, LATER_FALLBACKS = ("auto", "none"), ("ipvs", "iptables")
+FALLBACKS = ("auto", "ipvs", "iptables", "none")
 LATER_SERVICE_TABLES = ("health",)

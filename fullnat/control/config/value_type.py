@@ -59,12 +59,10 @@ class ValueType(Words):
         raise PydanticCustomError("refused", "{words}", {"words": words})
 
 
-def one_of(values: tuple[Any, ...], later: tuple[Any, ...] = ()) -> ValueType:
-    """Accept each of *values*; say of those in *later* that this version does not have them."""
+def one_of(values: tuple[Any, ...]) -> ValueType:
+    """Accept each of *values*."""
 
     def read(value: Any) -> Any:
-        if any(type(value) is type(known) and value == known for known in later):
-            raise RefusalError(f"which is not part of this version; use {listed(values)}")
         if not any(type(value) is type(known) and value == known for known in values):
             raise ValueError
         return value

@@ -30,6 +30,7 @@ enum fn_reason {
 	FN_REASON_NOT_TRANSLATED,       /* neither TCP, UDP nor an ICMP message we answer for */
 	FN_REASON_NO_OUTBOUND_FLOW,     /* from a server or another host to a local address, in no flow */
 	FN_REASON_ICMP_UNRELATED,       /* ICMP error about a packet of no flow of ours */
+	FN_REASON_KERNEL_FLOW,          /* TCP to a service, in no flow of ours: the kernel, our fallback, may have it */
 	FN_REASON_FRAGMENT_HELD,        /* fragment that came before the first of its datagram */
 	FN_REASON_ECHO_ANSWERED,        /* ping of a virtual address that no interface has */
 	FN_REASON_NO_FLOW,              /* TCP to a service, not a SYN and in no known flow */
@@ -64,6 +65,7 @@ static const uint8_t fn_reason_verdict[FN_REASONS] = {
 	[FN_REASON_NOT_TRANSLATED] = FN_VERDICT_PASS,
 	[FN_REASON_NO_OUTBOUND_FLOW] = FN_VERDICT_PASS,
 	[FN_REASON_ICMP_UNRELATED] = FN_VERDICT_PASS,
+	[FN_REASON_KERNEL_FLOW] = FN_VERDICT_PASS,
 	[FN_REASON_FRAGMENT_HELD] = FN_VERDICT_HOLD,
 	[FN_REASON_ECHO_ANSWERED] = FN_VERDICT_REPLY,
 	[FN_REASON_NO_FLOW] = FN_VERDICT_REPLY,

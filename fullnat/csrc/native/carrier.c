@@ -68,12 +68,13 @@ static void send_answer(struct fn_carrier *carrier, const uint8_t *packet, uint3
 }
 
 /*
- * A relayed ICMP error goes through the raw table once more, where the mark has it untracked: it was
- * not before, for the errors that concern the host itself must stay tracked.
+ * What was not untracked before goes through the raw table once more, where the mark has it so: a
+ * relayed ICMP error, for those that concern the host itself must stay tracked, and with a
+ * fallback everything, for what we do not forward the kernel is to track.
  */
-static bool is_repeated(enum fn_reason reason, uint8_t hook)
+static bool is_repeated(const struct fn_carrier *carrier, enum fn_reason reason, uint8_t hook)
 {
-	return reason == FN_REASON_ICMP_RELAYED && hook == NF_INET_PRE_ROUTING;
+	return carrier->repeats || (reason == FN_REASON_ICMP_RELAYED && hook == NF_INET_PRE_ROUTING);
 }
 
 bool fn_carrier_is_local(const struct fn_carrier *carrier, const struct fn_rewrite *rewrite)
@@ -110,7 +111,7 @@ void fn_carrier_settle(const struct fn_carrier *carrier, struct fn_queue *queue,
 	switch (fn_reason_verdict[fate->reason]) {
 	case FN_VERDICT_FORWARD:
 		translate(fate, view, packet->offload, packet->data);
-		if (is_repeated(fate->reason, packet->hook))
+		if (is_repeated(carrier, fate->reason, packet->hook))
 			fn_queue_repeat(queue, packet, packet->mark | carrier->mark);
 		else
 			fn_queue_accept(queue, packet, packet->mark | carrier->mark, true);
@@ -130,7 +131,7 @@ static void let_go(const struct fn_carrier *carrier, struct fn_parked *parked, c
 	switch (fn_reason_verdict[fate->reason]) {
 	case FN_VERDICT_FORWARD:
 		translate(fate, &parked->view, parked->offload, parked->data);
-		verdict = is_repeated(fate->reason, parked->hook) ? NF_REPEAT : NF_ACCEPT;
+		verdict = is_repeated(carrier, fate->reason, parked->hook) ? NF_REPEAT : NF_ACCEPT;
 		fn_queue_verdict(parked->queue, parked->id, verdict, parked->mark | carrier->mark, parked->data,
 				 parked->view.length);
 		break;

@@ -28,6 +28,7 @@ struct fn_errand {
 
 struct fn_carrier {
 	uint32_t mark;                         /* set on what is forwarded */
+	bool repeats;                          /* the hook, for all that is forwarded: see is_repeated() */
 	int raw4, raw6;                        /* sockets for answers; -1: none */
 	uint64_t send_failures;                /* atomic */
 	struct fn_address *local_addresses;    /* of this host; guarded by the director's lock */

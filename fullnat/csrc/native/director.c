@@ -41,6 +41,7 @@ struct fn_director *fn_director_create(const struct fn_director_options *options
 	director->fragments = fn_fragment_table_create(options->fragment_limit, &options->hash_key);
 	fn_service_table_init(&director->services, &options->hash_key);
 	director->answers_ping_count = options->answers_ping_count;
+	director->has_fallback = options->has_fallback;
 	director->answers_ping = calloc(options->answers_ping_count + 1, sizeof(struct fn_address));
 	if (!options_fit(director)) {
 		fn_director_destroy(director, NULL);
@@ -414,7 +415,9 @@ static struct fn_flow *open_or_refuse(struct fn_director *director, const struct
 	} else if (is_martian(view->key, size)) {
 		decision->reason = FN_REASON_MARTIAN_SOURCE;
 	} else if (view->protocol == FN_TCP && !fn_tcp_is_opening_syn(view->flags)) {
-		if (view->flags & FN_RST)
+		if (director->has_fallback)
+			decision->reason = FN_REASON_KERNEL_FLOW;
+		else if (view->flags & FN_RST)
 			decision->reason = FN_REASON_STRAY_RESET;
 		else
 			refuse(director, view, data, FN_REASON_NO_FLOW, now, decision);

@@ -28,6 +28,7 @@ struct fn_engine *fn_engine_create(const struct fn_engine_options *options)
 	engine->shared.lock = options->lock;
 	engine->shared.segmented = options->segmented;
 	engine->shared.carrier.mark = options->mark;
+	engine->shared.carrier.repeats = options->repeats;
 	engine->shared.carrier.raw4 = options->raw4;
 	engine->shared.carrier.raw6 = options->raw6;
 	engine->shared.stop = eventfd(0, EFD_CLOEXEC);

@@ -27,6 +27,7 @@ struct fn_engine_options {
 	uint32_t workers;
 	uint16_t segmented;            /* one more queue, for what the kernel must segment first: offload.h */
 	uint32_t mark;                 /* set on what is forwarded */
+	bool repeats;                  /* the hook, for all that is forwarded */
 	int raw4, raw6;                /* sockets for answers; -1: none of this family.  The caller closes them */
 	int priority;                  /* SCHED_FIFO; 0: as any thread */
 	int cpus[FN_ENGINE_WORKERS];   /* where the threads run, in turn */

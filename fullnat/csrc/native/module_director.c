@@ -129,20 +129,23 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 			 PyObject *keywords)
 {
 	static const char *const names[] = { "flow_limit", "persistence_limit", "fragment_limit", "addresses",
-					     "ports", "rest", "answers_ping", "seed", "hash_key", "now", "fastpath", NULL };
+					     "ports", "rest", "answers_ping", "has_fallback", "seed", "hash_key", "now", "fastpath",
+					     NULL };
 	struct fn_integer flows = { "flow_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer templates = { "persistence_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer fragments = { "fragment_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer rest = FN_TIME("rest"), seed = { "seed", 0, UINT64_MAX, 0 }, now = FN_TIME("now");
 	PyObject *addresses, *answers_ping;
 	Py_ssize_t key_size;
+	int has_fallback;
 	const char *key;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&OO&y#O&O&:Director", (char **)names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&OpO&y#O&O&:Director", (char **)names,
 					 fn_argument_integer, &flows, fn_argument_integer, &templates,
 					 fn_argument_integer, &fragments, &addresses, read_port_range, options,
-					 fn_argument_integer, &rest, &answers_ping, fn_argument_integer, &seed, &key,
-					 &key_size, fn_argument_integer, &now, read_fastpath, &options->fastpath))
+					 fn_argument_integer, &rest, &answers_ping, &has_fallback, fn_argument_integer,
+					 &seed, &key, &key_size, fn_argument_integer, &now, read_fastpath,
+					 &options->fastpath))
 		return false;
 	if (key_size != sizeof(options->hash_key)) {
 		PyErr_Format(PyExc_ValueError, "hash_key must have %zu bytes: %zd", sizeof(options->hash_key),
@@ -158,6 +161,7 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 	options->persistence_limit = (uint32_t)templates.value;
 	options->fragment_limit = (uint32_t)fragments.value;
 	options->rest = (int64_t)rest.value;
+	options->has_fallback = has_fallback;
 	options->seed = seed.value;
 	options->now = (int64_t)now.value;
 	return read_addresses(options, lists, addresses, answers_ping);
@@ -574,7 +578,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
 	{ Py_tp_doc, "Director(*, flow_limit, persistence_limit, fragment_limit, addresses, ports, rest,\n"
-		     "         answers_ping, seed, hash_key, now, fastpath)\n--\n\n"
+		     "         answers_ping, has_fallback, seed, hash_key, now, fastpath)\n--\n\n"
 		     "Services, flows and tables of one instance, and what is decided by them." },
 	{ Py_tp_new, create },
 	{ Py_tp_dealloc, destroy },

@@ -134,17 +134,19 @@ static bool read_options(struct fn_engine_options *options, PyTypeObject *direct
 			 PyObject *arguments, PyObject *keywords)
 {
 	static const char *const names[] = { "director", "queues", "segmented", "mark", "raw4", "raw6", "priority",
-					     "cpus", NULL };
+					     "cpus", "repeats", NULL };
 	struct fn_integer mark = FN_ID("mark"), priority = { "priority", 0, PRIORITY_MAX, 0 };
+	int repeats;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!$O&O&O&O&O&O&O&:Engine", (char **)names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!$O&O&O&O&O&O&O&p:Engine", (char **)names,
 					 director_type, director, read_queues, options, read_segmented, options,
 					 fn_argument_integer, &mark, read_socket, &options->raw4, read_socket,
-					 &options->raw6, fn_argument_integer, &priority, read_cpus, options) ||
+					 &options->raw6, fn_argument_integer, &priority, read_cpus, options, &repeats) ||
 	    !are_unique(options))
 		return false;
 	options->mark = (uint32_t)mark.value;
 	options->priority = (int)priority.value;
+	options->repeats = repeats;
 	return true;
 }
 
@@ -435,7 +437,7 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_doc, "Engine(director, *, queues, segmented, mark, raw4, raw6, priority, cpus)\n--\n\n"
+	{ Py_tp_doc, "Engine(director, *, queues, segmented, mark, raw4, raw6, priority, cpus, repeats)\n--\n\n"
 		     "Threads that take packets from NFQUEUEs, have the director decide them, and carry it out." },
 	{ Py_tp_new, create },
 	{ Py_tp_dealloc, destroy },

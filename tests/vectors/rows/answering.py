@@ -47,6 +47,16 @@ def rows(net: Net) -> list[Case]:
             ],
         ),
         Case(
+            "in front of a fallback it is left to the kernel, which may have its connection",
+            Given(net, has_fallback=True),
+            [
+                Step(mid_stream, Reason.KERNEL_FLOW),
+                Step(tcp(net.to_vip(), "F", seq=500), Reason.KERNEL_FLOW),
+                Step(tcp(net.to_vip(), "SA", seq=500, ack=600), Reason.KERNEL_FLOW),
+                Step(tcp(net.to_vip(), "R", seq=500), Reason.KERNEL_FLOW),
+            ],
+        ),
+        Case(
             "without a server TCP is reset and UDP told that the port is unreachable",
             Given(net, weight=0),
             [

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local addresses for what IPVS forwards: how its NAT becomes full NAT.
+
+IPVS translates the destination only.  With net.ipv4.vs.conntrack its connections are known to
+conntrack, and netfilter gives them a source on the way out, by the virtual service they belong to.
+
+  nat     POSTROUTING -> FULLNAT-main.snat
+            connection of IPVS to a service, its source becomes LIP:lport
+  filter  INPUT -> FULLNAT-main.enter            IPVS takes packets where the host would
+            to a service                         accepted
+          FORWARD, OUTPUT -> FULLNAT-main.kernel
+            connection of IPVS                   accepted
+
+IPVS bears a mark (--ipvs) on what it has sent on; answers it meets behind the filter only, so they are
+known by their connection (--vdir).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
+from fullnat.kernel.iptables import Rules, sources_of
+from fullnat.kernel.ipvs import address_of
+from fullnat.kernel.names import RuleWriter, chain_name
+from fullnat.kernel.service import Forward, KernelService, LocalPool
+
+IPVS_COMMENT = "ipvsadm "  # before the address of a virtual service in the comment of a rule
+SYSCTLS = {"net/ipv4/vs/conntrack": "1"}
+
+
+def source_rules(instance: str, services: Iterable[KernelService], pool: LocalPool, family: int) -> Rules:
+    """Return the rules for the full NAT services of *family*."""
+    rule = RuleWriter(instance)
+    chain = chain_name(instance, "snat")
+    rules = []
+    for service in services:
+        if service.family != family or service.forward is not Forward.FULLNAT:
+            continue
+        for source, chance in sources_of(pool.of(family)):
+            target = f"-j SNAT --to-source {source}:{pool.ports}"
+            rules.append(rule(_match(service) + chance, "from a local address", target))
+    jump = f"-I POSTROUTING 1 {rule('', 'snat', f'-j {chain}')}"
+    return Rules({"nat": {chain: rules}}, {"nat": [jump]})
+
+
+def ipvs_rules(
+    instance: str,
+    services: Iterable[KernelService],
+    pool: LocalPool,
+    family: int,
+    to_services: str,
+    on_new: str,
+) -> Rules:
+    """Return all rules that IPVS needs beside its services: *to_services* matches packets to them.
+
+    *on_new* is a target that the first packet of a connection meets besides.
+    """
+    rule = RuleWriter(instance)
+    enter = [
+        rule(f"{to_services} -m conntrack --ctstate NEW", "new connection", on_new),
+        rule(to_services, "to IPVS", "-j ACCEPT"),
+    ]
+    return _with_accepts(source_rules(instance, services, pool, family), instance, enter)
+
+
+def served_rules(instance: str, services: Iterable[KernelService], pool: LocalPool, family: int) -> Rules:
+    """Return the same where there is no set: a rule for each service, its comment what ipvsadm calls it."""
+    rule = RuleWriter(instance)
+    mine = [service for service in services if service.family == family]
+    enter = [rule(_to(service), f"{IPVS_COMMENT}{address_of(service)}", "-j ACCEPT") for service in mine]
+    return _with_accepts(source_rules(instance, mine, pool, family), instance, enter)
+
+
+def _with_accepts(rules: Rules, instance: str, enter: list[str]) -> Rules:
+    rule = RuleWriter(instance)
+    rules.chains["filter"] = {
+        chain_name(instance, "enter"): enter,
+        chain_name(instance, "kernel"): [
+            rule(match, "its connections", "-j ACCEPT")
+            for match in ("-m ipvs --ipvs", "-m ipvs --vdir REPLY")
+        ],
+    }
+    rules.jumps["filter"] = [
+        f"-I {hook} 1 {rule('', part, f'-j {chain_name(instance, part)}')}"
+        for hook, part in (("INPUT", "enter"), ("FORWARD", "kernel"), ("OUTPUT", "kernel"))
+    ]
+    return rules
+
+
+def _to(service: KernelService) -> str:
+    if isinstance(service.listen, Endpoint):
+        name = PROTOCOL_NAMES[service.protocol]
+        return f"-d {service.listen.address} -p {name} -m {name} --dport {service.listen.port}"
+    return f"-m mark --mark {service.listen.mark:#x}"
+
+
+def _match(service: KernelService) -> str:
+    if isinstance(service.listen, Endpoint):
+        address, port = service.listen
+        name = PROTOCOL_NAMES[service.protocol]
+        return f"-p {name} -m ipvs --vaddr {address} --vport {port} --vdir ORIGINAL"
+    return f"-m ipvs --ipvs --vdir ORIGINAL -m mark --mark {service.listen.mark:#x}"
