@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from lab import Lab
 from namespace import LabError
 from wait import wait_until
 
-READY_SECONDS = 15.0
-STOP_SECONDS = 15.0
+_PATIENCE = float(os.environ.get("FULLNAT_PATIENCE", "1"))  # for a host that is slower, such as an emulated one
+READY_SECONDS = 15.0 * _PATIENCE
+STOP_SECONDS = 15.0 * _PATIENCE
 
 
 def program() -> list[str]:

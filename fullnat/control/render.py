@@ -65,7 +65,8 @@ def _iptables(config: Config, services: Sequence[KernelService], pool: LocalPool
 def _ipvsadm(config: Config, services: Sequence[KernelService], pool: LocalPool) -> list[str]:
     wanted = ipvs.desired(services)
     rules = {
-        family: snat.served_rules(config.instance, services, pool, family) for family in _families(services)
+        family: snat.served_rules(config.instance, services, pool, family, MARK)
+        for family in _families(services)
     }
     settings = [f"{key.replace('/', '.')}={value}" for key, value in snat.SYSCTLS.items()]
     named = f's/.*--comment "{comment_prefix(config.instance)}{snat.IPVS_COMMENT}\\([^"]*\\)".*/\\1/p'

@@ -234,7 +234,13 @@ def _kernel_rules(plan: HostPlan, family: int) -> iptables.Rules:
     if fallback.kind == IPVS:
         services = f"-m set --match-set {_set_name(plan.instance, family, 'services')} dst,dst"
         return snat.ipvs_rules(
-            plan.instance, fallback.services, fallback.pool, family, services, _hold(plan, family)
+            plan.instance,
+            fallback.services,
+            fallback.pool,
+            family,
+            plan.mark,
+            services,
+            _hold(plan, family),
         )
     return iptables.full_nat_rules(
         plan.instance,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,10 @@ from fullnat.host.rules import Steering
 from fullnat.host.steering import InstalledSteering
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+# linux/netlink.h, linux/netfilter/nfnetlink_queue.h: NFQNL_MSG_CONFIG, NFQA_CFG_CMD, NFQNL_CFG_CMD_PF_BIND,
+# which does nothing any more
+_NETLINK_NETFILTER, _NLM_F_REQUEST = 12, 1
+_QUEUE_CONFIG, _CONFIG_COMMAND, _PF_BIND = 3 << 8 | 2, 1, 3
 _QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
 Result = TypeVar("Result")
@@ -44,6 +50,7 @@ def _try_steering(plan: HostPlan) -> str:
     if libc.unshare(_CLONE_NEWNET):
         code = ctypes.get_errno()
         raise PermissionError(code, os.strerror(code))
+    _load_queues()
     if not _QUEUES.exists():
         return "the kernel lacks NFQUEUE (CONFIG_NETFILTER_NETLINK_QUEUE): modprobe nfnetlink_queue"
     every_rule = Steering(plan, pingable=frozenset(plan.vips), guarded=frozenset(plan.families))
@@ -54,6 +61,15 @@ def _try_steering(plan: HostPlan) -> str:
     except HostError as error:
         return str(error)
     return ""
+
+
+def _load_queues() -> None:
+    """Have the kernel load the module that has NFQUEUE, if it is one: it does when it is spoken to."""
+    attribute = struct.pack("=HHBxH", 8, _CONFIG_COMMAND, _PF_BIND, 0)
+    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0) + attribute
+    message = struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _NLM_F_REQUEST, 0, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.send(message)
 
 
 def _try_realtime(priority: int) -> str:

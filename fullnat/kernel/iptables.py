@@ -90,14 +90,24 @@ def full_nat_rules(
     )
 
 
+def is_marked(mark: int) -> str:
+    """Return the match of connections that bear *mark*, one bit."""
+    return f"-m connmark --mark {mark:#x}/{mark:#x}"
+
+
+def set_mark(mark: int) -> str:
+    """Return the target that puts *mark*, one bit, on a connection."""
+    return f"-j CONNMARK --set-xmark {mark:#x}/{mark:#x}"
+
+
 class _Writer:
     """Writes the rules of one instance and family."""
 
     def __init__(self, instance: str, mark: int) -> None:
         self.rule = RuleWriter(instance)
         self._instance = instance
-        self.marked = f"-m connmark --mark {mark:#x}/{mark:#x}"
-        self._set_mark = f"-j CONNMARK --set-xmark {mark:#x}/{mark:#x}"
+        self.marked = is_marked(mark)
+        self._set_mark = set_mark(mark)
         self._servers = 0
 
     def jump(self, hook: str, part: str) -> str:

@@ -7,12 +7,12 @@ conntrack, and netfilter gives them a source on the way out, by the virtual serv
   nat     POSTROUTING -> FULLNAT-main.snat
             connection of IPVS to a service, its source becomes LIP:lport
   filter  INPUT -> FULLNAT-main.enter            IPVS takes packets where the host would
-            to a service                         accepted
+            to a service                         marked if it is new, accepted
           FORWARD, OUTPUT -> FULLNAT-main.kernel
             connection of IPVS                   accepted
 
-IPVS bears a mark (--ipvs) on what it has sent on; answers it meets behind the filter only, so they are
-known by their connection (--vdir).
+Conntrack marks them, from their first packet in INPUT on: IPVS itself meets answers behind the filter
+only, so there `-m ipvs` does not know them yet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
-from fullnat.kernel.iptables import Rules, sources_of
+from fullnat.kernel.iptables import Rules, is_marked, set_mark, sources_of
 from fullnat.kernel.ipvs import address_of
 from fullnat.kernel.names import RuleWriter, chain_name
 from fullnat.kernel.service import Forward, KernelService, LocalPool
@@ -49,37 +49,46 @@ def ipvs_rules(
     services: Iterable[KernelService],
     pool: LocalPool,
     family: int,
+    mark: int,
     to_services: str,
     on_new: str,
 ) -> Rules:
     """Return all rules that IPVS needs beside its services: *to_services* matches packets to them.
 
-    *on_new* is a target that the first packet of a connection meets besides.
+    Their connections bear *mark*, one bit.  *on_new* is a target that the first packet of one meets besides.
     """
     rule = RuleWriter(instance)
     enter = [
         rule(f"{to_services} -m conntrack --ctstate NEW", "new connection", on_new),
+        rule(f"{to_services} -m conntrack --ctstate NEW", "its connection", set_mark(mark)),
         rule(to_services, "to IPVS", "-j ACCEPT"),
     ]
-    return _with_accepts(source_rules(instance, services, pool, family), instance, enter)
+    return _with_accepts(source_rules(instance, services, pool, family), instance, mark, enter)
 
 
-def served_rules(instance: str, services: Iterable[KernelService], pool: LocalPool, family: int) -> Rules:
-    """Return the same where there is no set: a rule for each service, its comment what ipvsadm calls it."""
+def served_rules(
+    instance: str, services: Iterable[KernelService], pool: LocalPool, family: int, mark: int
+) -> Rules:
+    """Return the same where there is no set: two for each service, with what ipvsadm calls it."""
     rule = RuleWriter(instance)
     mine = [service for service in services if service.family == family]
-    enter = [rule(_to(service), f"{IPVS_COMMENT}{address_of(service)}", "-j ACCEPT") for service in mine]
-    return _with_accepts(source_rules(instance, mine, pool, family), instance, enter)
+    enter = [
+        one
+        for service in mine
+        for one in (
+            rule(f"{_to(service)} -m conntrack --ctstate NEW", "its connection", set_mark(mark)),
+            rule(_to(service), f"{IPVS_COMMENT}{address_of(service)}", "-j ACCEPT"),
+        )
+    ]
+    return _with_accepts(source_rules(instance, mine, pool, family), instance, mark, enter)
 
 
-def _with_accepts(rules: Rules, instance: str, enter: list[str]) -> Rules:
+def _with_accepts(rules: Rules, instance: str, mark: int, enter: list[str]) -> Rules:
+    """Add what lets connections of IPVS pass, by the mark: in FORWARD `-m ipvs` does not know answers yet."""
     rule = RuleWriter(instance)
     rules.chains["filter"] = {
         chain_name(instance, "enter"): enter,
-        chain_name(instance, "kernel"): [
-            rule(match, "its connections", "-j ACCEPT")
-            for match in ("-m ipvs --ipvs", "-m ipvs --vdir REPLY")
-        ],
+        chain_name(instance, "kernel"): [rule(is_marked(mark), "its connections", "-j ACCEPT")],
     }
     rules.jumps["filter"] = [
         f"-I {hook} 1 {rule('', part, f'-j {chain_name(instance, part)}')}"

@@ -52,7 +52,7 @@ def kernel_packets(lab: Lab) -> int:
     for family in lab.families:
         program = "iptables-save" if family == 4 else "ip6tables-save"
         for line in lab.run("director", [program, "-c", "-t", "nat"]).stdout.splitlines():
-            if "-j DNAT" in line:
+            if "-j SNAT" in line:
                 packets += int(line[1:].partition(":")[0])
     return packets
 
@@ -64,11 +64,17 @@ def hand_over(running: Balancer) -> None:
     assert running.process.wait(10) == 0
 
 
+@pytest.fixture(params=["iptables", pytest.param("ipvs", marks=pytest.mark.requires("ipvs"))])
+def kind(request: pytest.FixtureRequest) -> str:
+    """By what the kernel serves."""
+    return str(request.param)
+
+
 @pytest.fixture
-def config(lab: Lab) -> str:
+def config(lab: Lab, kind: str) -> str:
     """A web site and an echo service, and the kernel behind them."""
-    echo = echo_config(lab, fallback="iptables")
-    return f"{lab.config(fallback='iptables')}\n{echo[echo.index('[[service]]') :]}"
+    echo = echo_config(lab, fallback=kind)
+    return f"{lab.config(fallback=kind)}\n{echo[echo.index('[[service]]') :]}"
 
 
 def test_the_kernel_serves_while_no_engine_does(

@@ -57,8 +57,10 @@ static inline enum fn_tcp_state fn_tcp_next_state(enum fn_tcp_state state, uint8
 	};
 	uint32_t column = flags & FN_RST ? 3 : flags & FN_SYN ? 2 : flags & FN_FIN ? 1 : 0;
 
-	/* The mask changes nothing; the verifier of BPF programs wants to see the bound. */
-	return (enum fn_tcp_state)transitions[state & 7][column + (inbound ? 0 : 4)];
+	column += inbound ? 0 : 4;
+	/* This changes nothing, nor do the masks: the verifier of BPF programs wants to see bounds (Linux 6.1: no OR). */
+	__asm__("" : "+r"(column));
+	return (enum fn_tcp_state)transitions[state & 7][column & 7];
 }
 
 /* Whether a segment asks for a new connection: SYN, and neither ACK, RST nor FIN. */

@@ -105,11 +105,13 @@ COMMIT
 *filter
 :FULLNAT-web-1.enter - [0:0]
 :FULLNAT-web-1.kernel - [0:0]
+-A FULLNAT-web-1.enter -d 203.0.113.10 -p tcp -m tcp --dport 80 -m conntrack --ctstate NEW -m comment --comment "fullnat web-1: its connection" -j CONNMARK --set-xmark 0x4000000/0x4000000
 -A FULLNAT-web-1.enter -d 203.0.113.10 -p tcp -m tcp --dport 80 -m comment --comment "fullnat web-1: ipvsadm -t 203.0.113.10:80" -j ACCEPT
+-A FULLNAT-web-1.enter -d 203.0.113.10 -p udp -m udp --dport 53 -m conntrack --ctstate NEW -m comment --comment "fullnat web-1: its connection" -j CONNMARK --set-xmark 0x4000000/0x4000000
 -A FULLNAT-web-1.enter -d 203.0.113.10 -p udp -m udp --dport 53 -m comment --comment "fullnat web-1: ipvsadm -u 203.0.113.10:53" -j ACCEPT
+-A FULLNAT-web-1.enter -d 203.0.113.11 -p tcp -m tcp --dport 443 -m conntrack --ctstate NEW -m comment --comment "fullnat web-1: its connection" -j CONNMARK --set-xmark 0x4000000/0x4000000
 -A FULLNAT-web-1.enter -d 203.0.113.11 -p tcp -m tcp --dport 443 -m comment --comment "fullnat web-1: ipvsadm -t 203.0.113.11:443" -j ACCEPT
--A FULLNAT-web-1.kernel -m ipvs --ipvs -m comment --comment "fullnat web-1: its connections" -j ACCEPT
--A FULLNAT-web-1.kernel -m ipvs --vdir REPLY -m comment --comment "fullnat web-1: its connections" -j ACCEPT
+-A FULLNAT-web-1.kernel -m connmark --mark 0x4000000/0x4000000 -m comment --comment "fullnat web-1: its connections" -j ACCEPT
 -I INPUT 1 -m comment --comment "fullnat web-1: enter" -j FULLNAT-web-1.enter
 -I FORWARD 1 -m comment --comment "fullnat web-1: kernel" -j FULLNAT-web-1.kernel
 -I OUTPUT 1 -m comment --comment "fullnat web-1: kernel" -j FULLNAT-web-1.kernel
@@ -127,10 +129,11 @@ COMMIT
 *filter
 :FULLNAT-web-1.enter - [0:0]
 :FULLNAT-web-1.kernel - [0:0]
+-A FULLNAT-web-1.enter -d 2001:db8:1::10 -p tcp -m tcp --dport 80 -m conntrack --ctstate NEW -m comment --comment "fullnat web-1: its connection" -j CONNMARK --set-xmark 0x4000000/0x4000000
 -A FULLNAT-web-1.enter -d 2001:db8:1::10 -p tcp -m tcp --dport 80 -m comment --comment "fullnat web-1: ipvsadm -t [2001:db8:1::10]:80" -j ACCEPT
+-A FULLNAT-web-1.enter -d 2001:db8:1::10 -p udp -m udp --dport 53 -m conntrack --ctstate NEW -m comment --comment "fullnat web-1: its connection" -j CONNMARK --set-xmark 0x4000000/0x4000000
 -A FULLNAT-web-1.enter -d 2001:db8:1::10 -p udp -m udp --dport 53 -m comment --comment "fullnat web-1: ipvsadm -u [2001:db8:1::10]:53" -j ACCEPT
--A FULLNAT-web-1.kernel -m ipvs --ipvs -m comment --comment "fullnat web-1: its connections" -j ACCEPT
--A FULLNAT-web-1.kernel -m ipvs --vdir REPLY -m comment --comment "fullnat web-1: its connections" -j ACCEPT
+-A FULLNAT-web-1.kernel -m connmark --mark 0x4000000/0x4000000 -m comment --comment "fullnat web-1: its connections" -j ACCEPT
 -I INPUT 1 -m comment --comment "fullnat web-1: enter" -j FULLNAT-web-1.enter
 -I FORWARD 1 -m comment --comment "fullnat web-1: kernel" -j FULLNAT-web-1.kernel
 -I OUTPUT 1 -m comment --comment "fullnat web-1: kernel" -j FULLNAT-web-1.kernel
