@@ -16,7 +16,7 @@ from lab import Lab
 from namespace import LabError
 from wait import wait_until
 
-_PATIENCE = float(os.environ.get("FULLNAT_PATIENCE", "1"))  # for a host that is slower, such as an emulated one
+_PATIENCE = float(os.environ.get("FULLNAT_PATIENCE", "1"))  # more on a host that is emulated, say
 READY_SECONDS = 15.0 * _PATIENCE
 STOP_SECONDS = 15.0 * _PATIENCE
 

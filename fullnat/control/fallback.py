@@ -14,7 +14,7 @@ from fullnat.host.ipvs import find_unserved
 from fullnat.host.plan import FALLBACKS, IPVS, Fallback, HostPlan
 from fullnat.host.ports import other_ports
 from fullnat.host.trial import try_steering
-from fullnat.kernel import ipvs, shares
+from fullnat.kernel import iptables, ipvs
 from fullnat.kernel.service import KernelPersistence, KernelServer, KernelService, LocalPool
 
 _WHOLE = {4: 32, 6: 128}
@@ -83,7 +83,7 @@ def kernel_services(config: Config) -> tuple[KernelService, ...]:
 
 def differences(fallback: Fallback) -> list[str]:
     """Return what the kernel does otherwise than the config says, a line each."""
-    of_service = ipvs.differences if fallback.kind == IPVS else shares.differences
+    of_service = ipvs.differences if fallback.kind == IPVS else iptables.differences
     return [f"{service}: {clause}" for service in fallback.services for clause in of_service(service)]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from fullnat.host.addresses import find_absent, read_interfaces
 from fullnat.host.errors import HostError
 from fullnat.host.plan import HostPlan
-from fullnat.host.programs import ProgramError, run_program
+from fullnat.host.programs import ProgramError, run_program, run_tolerant
 from fullnat.kernel.ipvs import Table, deletion, parse_rules
 from fullnat.kernel.ipvs import plan as plan_lines
 
@@ -70,5 +70,9 @@ def remove(addresses: Iterable[str]) -> None:
 
 
 def _restore(lines: list[str]) -> None:
-    if lines:
-        run_program(["ipvsadm", "--restore"], "".join(f"{line}\n" for line in lines))
+    """Have ipvsadm carry out *lines*; it goes on after one that fails, and tells so on stderr only."""
+    if not lines:
+        return
+    done = run_tolerant(["ipvsadm", "--restore"], "".join(f"{line}\n" for line in lines))
+    if done.returncode or done.stderr.strip():
+        raise HostError(f"ipvsadm failed: {'; '.join(done.stderr.split(chr(10))).strip('; ')}")
