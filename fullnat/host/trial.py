@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Try on this kernel what a start would do, where it cannot hurt.
 
-Rules are tried in a network namespace of their own, which one thread enters and which is gone with
-it; a scheduling policy on a thread that ends.
+Rules, and services of IPVS, are tried in a network namespace of their own, which one thread enters and
+which is gone with it; a scheduling policy on a thread that ends.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from fullnat.host.errors import HostError
-from fullnat.host.ipvs import read_table
+from fullnat.host.ipvs import reconcile
 from fullnat.host.plan import IPVS, HostPlan
 from fullnat.host.rules import Steering
 from fullnat.host.steering import InstalledSteering
+from fullnat.kernel.ipvs import desired
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 # linux/netlink.h, linux/netfilter/nfnetlink_queue.h: NFQNL_MSG_CONFIG, NFQA_CFG_CMD, NFQNL_CFG_CMD_PF_BIND,
@@ -56,7 +57,7 @@ def _try_steering(plan: HostPlan) -> str:
     every_rule = Steering(plan, pingable=frozenset(plan.vips), guarded=frozenset(plan.families))
     try:
         if plan.fallback is not None and plan.fallback.kind == IPVS:
-            read_table()
+            reconcile(desired(plan.fallback.services), (), lambda services: None)
         InstalledSteering.install(every_rule, lambda record: None)
     except HostError as error:
         return str(error)
