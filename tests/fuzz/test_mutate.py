@@ -14,6 +14,7 @@ def test_a_million_malformed_packets_each_end_in_a_reason() -> None:
     totals = run(1_000_000, seed=20261121)
     reached = {name for name, number in totals.items() if number}
     unreachable_here = {
+        "KERNEL_FLOW",
         "OVERLOADED",
         "SCHEDULER_FAILED",
         "NO_SERVER",
