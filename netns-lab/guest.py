@@ -10,7 +10,7 @@
 
 The kernel is Debian's package, downloaded once and unpacked into a cache; nothing is installed.  QEMU
 emulates the CPU: all is slower than here by an order of magnitude, and alike on hosts with KVM and
-without.  The guest has no network but its own, and /tmp, /run and /dev of its own.
+without.  The guest has no network but its own, and /run and /dev of its own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ mount -t tmpfs tmpfs /upper
 mkdir /upper/data /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /new
 for each in dev proc sys; do mount -o move "/$each" "/new/$each"; done
-for each in tmp run; do mount -t tmpfs tmpfs "/new/$each"; done
+mount -t tmpfs tmpfs /new/run
 mkdir /new/run/exchange
 mount -t 9p -o {transport} exchange /new/run/exchange
 exec switch_root /new /bin/sh /run/exchange/start

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fullnat.control.build import MARK, plan_host
 from fullnat.control.config import Config
-from fullnat.control.fallback import fallback_in_general
+from fullnat.control.fallback import fallback_in_general, plan_fallback
 from fullnat.control.fallback import find_refusal as find_fallback_refusal
 from fullnat.core.addr import TCP, PortRange, parse_endpoint
 from fullnat.host.errors import HostError
@@ -62,10 +62,20 @@ def _check_fallbacks(plan: HostPlan, config: Config | None) -> list[Finding]:
         return []
     findings = []
     for kind in FALLBACKS:
-        tried = replace(plan, fallback=fallback_in_general(plan, kind))
-        refusal = find_fallback_refusal(tried, is_example=config is None)
-        findings += check_fallback(kind, refusal, wanted=kind == wanted)
+        findings += check_fallback(kind, _refuse_fallback(plan, config, kind), wanted=kind == wanted)
     return findings
+
+
+def _refuse_fallback(plan: HostPlan, config: Config | None, kind: str) -> str:
+    """Return why the kernel cannot serve *plan* by *kind*; empty when it can."""
+    if config is None:
+        tried = replace(plan, fallback=fallback_in_general(plan, kind))
+        return find_fallback_refusal(tried, is_example=True)
+    try:
+        fallback = plan_fallback(config, plan.port_range, kind)
+    except HostError as error:
+        return str(error)
+    return find_fallback_refusal(replace(plan, fallback=fallback))
 
 
 def diagnose(facts: Facts, plan: HostPlan, ports: PortRange | None) -> list[Finding]:

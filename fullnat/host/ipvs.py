@@ -75,4 +75,5 @@ def _restore(lines: list[str]) -> None:
         return
     done = run_tolerant(["ipvsadm", "--restore"], "".join(f"{line}\n" for line in lines))
     if done.returncode or done.stderr.strip():
-        raise HostError(f"ipvsadm failed: {'; '.join(done.stderr.split(chr(10))).strip('; ')}")
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise HostError(f"IPVS refuses the services, ipvsadm says {said[0]!r}")
