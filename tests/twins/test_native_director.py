@@ -126,4 +126,4 @@ def test_the_world_meets_every_reason() -> None:
                 world.forwarded(outcome.out)
         totals = [total + more for total, more in zip(totals, director.counters(), strict=True)]
     missing = {reason.name for reason in Reason if not totals[reason]}
-    assert missing <= {"SCHEDULER_FAILED", "SOURCE_ROUTED"}
+    assert missing <= {"KERNEL_FLOW", "SCHEDULER_FAILED", "SOURCE_ROUTED"}
