@@ -152,8 +152,8 @@ class _Daemon:
                 handed = connections(self._engine)
                 taken += table.add(handed, MARK)
             self._host.hold(handed)
-        except OSError as error:
-            print(f"fullnat: flows are lost: {error.strerror}", file=sys.stderr)
+        except (OSError, HostError) as error:
+            print(f"fullnat: flows are lost: {error}", file=sys.stderr)
         else:
             print(f"handed over: {taken} flows", flush=True)
 

@@ -67,15 +67,17 @@ def _check_fallbacks(plan: HostPlan, config: Config | None) -> list[Finding]:
 
 
 def _refuse_fallback(plan: HostPlan, config: Config | None, kind: str) -> str:
-    """Return why the kernel cannot serve *plan* by *kind*; empty when it can."""
-    if config is None:
-        tried = replace(plan, fallback=fallback_in_general(plan, kind))
-        return find_fallback_refusal(tried, is_example=True)
+    """Return why the kernel cannot serve *plan* by *kind*, as far as this process may try; empty when it can."""
     try:
+        if config is None:
+            tried = replace(plan, fallback=fallback_in_general(plan, kind))
+            return find_fallback_refusal(tried, is_example=True)
         fallback = plan_fallback(config, plan.port_range, kind)
+        return find_fallback_refusal(replace(plan, fallback=fallback))
     except HostError as error:
         return str(error)
-    return find_fallback_refusal(replace(plan, fallback=fallback))
+    except PermissionError:
+        return "not looked at: that takes root"
 
 
 def diagnose(facts: Facts, plan: HostPlan, ports: PortRange | None) -> list[Finding]:

@@ -44,6 +44,8 @@ def choose_fallback(config: Config, ports: PortRange) -> tuple[Fallback | None, 
             refusal = find_refusal(plan_host(config, ports, "python", fallback))
         except HostError as error:
             refusal = str(error)
+        except PermissionError:
+            refusal = ""  # nothing is known against it; who may not try may not run either
         if not refusal:
             return fallback, ""
         refusals.append(f"{kind}: {refusal}")
@@ -55,7 +57,7 @@ def choose_fallback(config: Config, ports: PortRange) -> tuple[Fallback | None, 
 def find_refusal(plan: HostPlan, *, is_example: bool = False) -> str:
     """Return why this host cannot have the fallback of *plan*; empty when it can.
 
-    The addresses of an example need not be the host's.
+    The addresses of an example need not be the host's.  PermissionError when this process may not try.
     """
     assert plan.fallback is not None
     has_to_be_local = plan.fallback.kind == IPVS and not is_example
@@ -63,8 +65,6 @@ def find_refusal(plan: HostPlan, *, is_example: bool = False) -> str:
         return try_steering(plan) or (find_unserved(plan) if has_to_be_local else "")
     except HostError as error:
         return str(error)
-    except PermissionError as error:
-        return f"it cannot be tried: {error.strerror}"
 
 
 def fallback_in_general(plan: HostPlan, kind: str) -> Fallback:

@@ -82,9 +82,9 @@ class Conntrack:
         self._socket.close()
 
     def add(self, connections: Iterable[Connection], mark: int) -> int:
-        """Have the kernel take *connections*, with *mark* on each; return how many it took.
+        """Have the kernel take *connections*, with *mark* on each; return how many it did not have yet.
 
-        What it has already counts; OSError when it will not have any for want of rights or memory.
+        OSError when it will not have one for want of rights or memory.
         """
         source, taken = iter(connections), 0
         while batch := list(islice(source, _BATCH)):

@@ -53,7 +53,8 @@ class SteeringRecord:
     def from_json(cls, detail: dict[str, Any]) -> SteeringRecord:
         """Return the record that to_json() wrote."""
         programs = {int(family): (save, restore) for family, (save, restore) in detail["programs"].items()}
-        return cls(detail["instance"], tuple(detail["sets"]), programs, tuple(detail["tables"]))
+        tables = detail.get("tables", cls.tables)  # a journal from before there were others has none
+        return cls(detail["instance"], tuple(detail["sets"]), programs, tuple(tables))
 
 
 def make_record(steering: Steering) -> SteeringRecord:

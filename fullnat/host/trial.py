@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from fullnat.host.conntrack import Conntrack
 from fullnat.host.errors import HostError
 from fullnat.host.ipvs import reconcile
 from fullnat.host.plan import IPVS, HostPlan
@@ -56,12 +57,25 @@ def _try_steering(plan: HostPlan) -> str:
         return "the kernel lacks NFQUEUE (CONFIG_NETFILTER_NETLINK_QUEUE): modprobe nfnetlink_queue"
     every_rule = Steering(plan, pingable=frozenset(plan.vips), guarded=frozenset(plan.families))
     try:
+        if plan.fallback is not None:
+            _read_conntrack(plan.mark)
         if plan.fallback is not None and plan.fallback.kind == IPVS:
             reconcile(desired(plan.fallback.services), (), lambda services: None)
         InstalledSteering.install(every_rule, lambda record: None)
     except HostError as error:
         return str(error)
     return ""
+
+
+def _read_conntrack(mark: int) -> None:
+    """Raise HostError unless the kernel can be asked for connections with *mark*, as a start does."""
+    try:
+        with Conntrack() as table:
+            list(table.local_ends(mark))
+    except OSError:
+        raise HostError(
+            "the kernel lacks ctnetlink: modprobe nf_conntrack_netlink (CONFIG_NF_CT_NETLINK)"
+        ) from None
 
 
 def _load_queues() -> None:

@@ -6,9 +6,9 @@
  *                    |
  *                    `-> the host's routes, policy and neighbours, asked anew -> kept for the next
  *
- * Theory.  The host decides where packets go.  Asking it takes a fifth of all the time a packet
- * takes here, so each CPU keeps the answer for a flow and direction, for WAY_LIFETIME: a change of
- * routes, neighbours or devices takes effect that much later, as if packets had been under way for so long.
+ * Theory.  The host decides where packets go.  Asking it is the largest part of a packet's work
+ * here, so each CPU keeps the answer for a flow and direction, for WAY_LIFETIME: a change of routes,
+ * neighbours or devices takes effect that much later, as if packets had been under way for so long.
  *
  * The packet that asks goes through bpf_redirect_neigh(), which resolves the neighbour and, being
  * asked again every WAY_LIFETIME, keeps finding out whether it is still there.  So only what a
