@@ -13,9 +13,14 @@ FLOWS = 1000
 
 def measure_pps(cell: Cell) -> dict[str, float]:
     """Search the highest rate the peer carries whole."""
+    return {"pps": primed_generator(cell, "pps").search()}
+
+
+def primed_generator(cell: Cell, metric: str) -> Generator:
+    """Start the peer on one core, and return a generator whose flows it has, for trials of *metric*."""
     cell.lab.confine_director()
     cell.peer.start()
     check_datagrams(cell.lab, cell.peer, UDP_PORT)
-    generator = Generator(cell, Sink(cell.lab, cell.peer), "pps", Crowd(cell.lab.plan.client, 1, FLOWS))
+    generator = Generator(cell, Sink(cell.lab, cell.peer), metric, Crowd(cell.lab.plan.client, 1, FLOWS))
     generator.prime()
-    return {"pps": generator.search()}
+    return generator

@@ -10,10 +10,7 @@ from __future__ import annotations
 from statistics import median
 
 from bench.figures.cell import Cell
-from bench.figures.pps import FLOWS
-from bench.figures.udp import Crowd, Generator, Sink
-from bench.gate import check_datagrams
-from bench.plan import UDP_PORT
+from bench.figures.pps import primed_generator
 
 OFFERED = 4_000_000.0  # packets a second: more than can be sent
 TRIALS = 5
@@ -21,11 +18,7 @@ TRIALS = 5
 
 def measure_saturated(cell: Cell) -> dict[str, float]:
     """Return the median of what arrives a second."""
-    cell.lab.confine_director()
-    cell.peer.start()
-    check_datagrams(cell.lab, cell.peer, UDP_PORT)
-    generator = Generator(cell, Sink(cell.lab, cell.peer), "saturated", Crowd(cell.lab.plan.client, 1, FLOWS))
-    generator.prime()
+    generator = primed_generator(cell, "saturated")
     seconds = cell.effort.limits.confirm_seconds
     trials = [generator.trial("blast", OFFERED, seconds) for _ in range(TRIALS)]
     return {"saturated": median(trial.received / trial.seconds for trial in trials)}

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HAProxy in tcp mode: what most people put where a full NAT could stand.  Two sockets a connection.
-
-It carries no UDP: the datagram figures have no value for it.
-"""
+"""HAProxy in tcp mode: what most people put where a full NAT could stand.  Two sockets a connection."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
-from bench.peers.base import SERVICES, Peer
+from bench.peers.proxy import Proxy, tcp_ports
 from bench.plan import Plan
-from bench.waiting import wait_until
-
-READY_SECONDS = 5.0
 
 _DEFAULTS = """
 global
@@ -26,32 +21,21 @@ defaults
 """
 
 
-class Haproxy(Peer):
+class Haproxy(Proxy):
     """One thread on the director's core; connections to the server leave from the LIPs in turn."""
 
     name: ClassVar[str] = "haproxy"
     title: ClassVar[str] = "HAProxy, tcp mode, one thread"
     baseline: ClassVar[bool] = True
-    protocols: ClassVar[frozenset[str]] = frozenset({"tcp"})
     tools: ClassVar[dict[str, str]] = {"haproxy": "haproxy"}
 
-    def start(self) -> None:
-        """Return when every service is listened for.  A proxy needs the VIP on an interface."""
-        plan = self.lab.plan
-        self.lab.director.ip(f"addr add {plan.vip}/{32 if plan.family == 4 else 128} dev lo")
-        path = self.lab.directory / "haproxy.cfg"
-        path.write_text(configuration(plan), encoding="utf-8")
-        self.lab.spawn_peer(["haproxy", "-db", "-f", str(path)])
-        wait_until(self._listens, READY_SECONDS, "haproxy to listen")
+    def configuration(self) -> str:
+        """Return haproxy.cfg."""
+        return configuration(self.lab.plan)
 
-    def _listens(self) -> bool:
-        self.lab.check()
-        return len(self.lab.director.run(["ss", "-Hltn"]).splitlines()) == len(tcp_ports())
-
-
-def tcp_ports() -> list[int]:
-    """Return the ports HAProxy serves."""
-    return [port for protocol, port in SERVICES if protocol == "tcp"]
+    def command(self, path: Path) -> list[str]:
+        """Return the command line."""
+        return ["haproxy", "-db", "-f", str(path)]
 
 
 def configuration(plan: Plan) -> str:

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx as a TCP and UDP proxy (its stream module): two sockets a connection, or a client's datagrams."""
+"""nginx as a TCP proxy: its stream module."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from bench.peers.base import SERVICES, Peer
+from bench.peers.proxy import Proxy, tcp_ports
 from bench.plan import Plan
-from bench.waiting import wait_until
 
-READY_SECONDS = 5.0
 _MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 
-class Nginx(Peer):
+class Nginx(Proxy):
     """One worker on the director's core; connections to the server leave from the LIPs."""
 
     name: ClassVar[str] = "nginx"
     title: ClassVar[str] = "nginx, stream, one worker"
-    protocols: ClassVar[frozenset[str]] = frozenset({"tcp"})  # of datagrams it makes a socket a client
     tools: ClassVar[dict[str, str]] = {"nginx": "nginx"}
 
     @classmethod
@@ -27,22 +24,13 @@ class Nginx(Peer):
         """Say that the module is not there."""
         return None if _MODULE.exists() else f"no {_MODULE}: apt-get install libnginx-mod-stream"
 
-    def start(self) -> None:
-        """Return when every service is listened for.  A proxy needs the VIP on an interface."""
-        plan = self.lab.plan
-        self.lab.director.ip(f"addr add {plan.vip}/{32 if plan.family == 4 else 128} dev lo")
-        path = self.lab.directory / "nginx.conf"
-        path.write_text(configuration(plan, self.lab.directory), encoding="utf-8")
-        self.lab.spawn_peer(["nginx", "-e", "stderr", "-c", str(path)])
-        wait_until(self._listens, READY_SECONDS, "nginx to listen")
+    def configuration(self) -> str:
+        """Return nginx.conf."""
+        return configuration(self.lab.plan, self.lab.directory)
 
-    def _listens(self) -> bool:
-        self.lab.check()
-        return len(self.lab.director.run(["ss", "-Hltn"]).splitlines()) == len(_tcp_ports())
-
-
-def _tcp_ports() -> list[int]:
-    return [port for protocol, port in SERVICES if protocol == "tcp"]
+    def command(self, path: Path) -> list[str]:
+        """Return the command line."""
+        return ["nginx", "-e", "stderr", "-c", str(path)]
 
 
 def configuration(plan: Plan, directory: Path) -> str:
@@ -52,7 +40,7 @@ def configuration(plan: Plan, directory: Path) -> str:
     servers = [
         f"  server {{ listen {plan.bracketed(plan.vip)}:{port}; proxy_bind $source;"
         f" proxy_pass {plan.bracketed(plan.server)}:{port}; }}"
-        for port in _tcp_ports()
+        for port in tcp_ports()
     ]
     return "\n".join(
         [

@@ -67,7 +67,7 @@ def _check_fallbacks(plan: HostPlan, config: Config | None) -> list[Finding]:
 
 
 def _refuse_fallback(plan: HostPlan, config: Config | None, kind: str) -> str:
-    """Return why the kernel cannot serve *plan* by *kind*, as far as this process may try; empty when it can."""
+    """Return why the kernel cannot serve *plan* by *kind*, or why that was not tried; empty when it can."""
     try:
         if config is None:
             tried = replace(plan, fallback=fallback_in_general(plan, kind))

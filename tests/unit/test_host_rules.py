@@ -22,6 +22,7 @@ from fullnat.host.rules import (
     render_sets,
 )
 from fullnat.host.saved_rules import find_foreign_rule, find_own_lines, render_removal
+from fullnat.host.steering import SteeringRecord
 from fullnat.kernel.service import KernelServer, KernelService, LocalPool
 
 PLAN = HostPlan(
@@ -370,3 +371,11 @@ def test_our_lines_are_those_in_our_chains_and_those_that_lead_there() -> None:
 def test_a_rule_of_someone_else_in_a_chain_of_our_name_is_found(rule: str, is_foreign: bool) -> None:
     text = f"*raw\n:FULLNAT-main - [0:0]\n{rule}\nCOMMIT\n"
     assert find_foreign_rule(text, "main") == (rule if is_foreign else None)
+
+
+def test_a_record_from_before_the_fallback_has_the_tables_of_then() -> None:
+    record = SteeringRecord("main", ("fn-main.v4.lips",), {4: ("iptables-save", "iptables-restore")})
+    detail = record.to_json()
+    assert SteeringRecord.from_json(detail) == record
+    del detail["tables"]
+    assert SteeringRecord.from_json(detail) == record
