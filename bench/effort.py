@@ -17,6 +17,8 @@ class Effort:
     tcp_seconds: int  # wrk and iperf3 take whole seconds
     tcp_warmup_seconds: int
     overload_seconds: float  # measured, once the overload is steady
+    cpu_seconds: float  # with traffic, and as long without, several times
+    saturated_trials: int
 
 
 FULL = Effort(
@@ -25,11 +27,15 @@ FULL = Effort(
     tcp_seconds=5,
     tcp_warmup_seconds=1,
     overload_seconds=4.0,
+    cpu_seconds=2.0,
+    saturated_trials=5,
 )
 QUICK = Effort(
     rounds=1,
-    limits=Limits(resolution=0.05, trial_seconds=0.5, confirm_seconds=1.5),
-    tcp_seconds=2,
+    limits=Limits(resolution=0.15, trial_seconds=0.2, confirm_seconds=0.6, attempts=2),
+    tcp_seconds=1,
     tcp_warmup_seconds=1,
-    overload_seconds=2.0,
+    overload_seconds=1.0,
+    cpu_seconds=0.8,
+    saturated_trials=1,
 )

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.plan import ANY_CPU, DIRECTOR_CPU, GENERATOR_CPU
+from bench.waiting import PATIENCE
 
 _ROOT = Path(__file__).resolve().parent.parent
 _VERSION_COMMANDS = {
@@ -69,9 +70,10 @@ def versions() -> dict[str, str]:
 
 
 def cpu_model(cpuinfo: str) -> str:
-    """Return the name of the CPU from /proc/cpuinfo."""
+    """Return the name of the CPU from /proc/cpuinfo, and whether it is a program: QEMU without KVM."""
     found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
+    model = found[1].strip() if found else platform.machine()
+    return f"{model} (emulated)" if "TCG" in model else model
 
 
 def memory_mib(meminfo: str) -> int:
@@ -89,7 +91,7 @@ def _read(path: str) -> str:
 
 def _first_line(argv: list[str]) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10 * PATIENCE, check=False)
     except OSError:
         return "not installed"
     return next(iter((done.stdout + done.stderr).strip().splitlines()), "unknown")

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from bench.errors import BenchError
 from bench.ns import Lab
 from bench.peers.base import Peer
+from bench.waiting import PATIENCE
 
-TIMEOUT = 3.0
+TIMEOUT = 3.0 * PATIENCE
 DATAGRAMS = 20
 CHUNK, CHUNKS = 16_384, 16
 

@@ -15,6 +15,7 @@ class Metric:
     unit: str
     divisor: float  # raw values divided by this are in *unit*
     digits: int
+    lower_is_better: bool = False
 
     def text(self, value: float) -> str:
         """Return *value* as the report writes it, without the unit."""
@@ -24,27 +25,58 @@ class Metric:
         """Return *value* with its unit."""
         return f"{self.text(value)} {self.unit}"
 
+    def is_behind(self, ratio: float) -> bool:
+        """Return whether *ratio* times the other's value is worse than the other's."""
+        return ratio > 1 if self.lower_is_better else ratio < 1
+
+
+def _latency(load: str, words: str) -> tuple[Metric, ...]:
+    percentiles = (("p50", "median"), ("p90", "90 %"), ("p99", "99 %"), ("p99.9", "99.9 %"))
+    return tuple(
+        Metric(f"{load}-{name}", f"Request latency at {words}, {title}", "µs", 1e3, 1, lower_is_better=True)
+        for name, title in percentiles
+    )
+
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("pps", "No-loss small packets", "kpps", 1e3, 1),
+        Metric("pps", "No-loss packets, frames of 64 bytes", "kpps", 1e3, 1),
+        Metric("pps-512", "No-loss packets, frames of 512 bytes", "kpps", 1e3, 1),
+        Metric("pps-1518", "No-loss packets, frames of 1518 bytes", "kpps", 1e3, 1),
+        Metric("pps-100k", "No-loss small packets of 100 000 flows", "kpps", 1e3, 1),
         Metric("saturated", "Small packets carried of all the generator can send", "kpps", 1e3, 1),
         Metric("cps", "HTTP, a connection a request", "connections/s", 1, 0),
         Metric("keepalive", "HTTP, kept-alive connections", "requests/s", 1, 0),
-        Metric("latency-p50", "Request latency at a fixed load, median", "µs", 1e3, 1),
-        Metric("latency-p99", "Request latency at a fixed load, 99th percentile", "µs", 1e3, 1),
+        *_latency("latency-low", "a fifth of what plain forwarding carries"),
+        *_latency("latency", "half of what plain forwarding carries"),
         Metric("bulk-up", "One TCP stream, client to server", "Gbit/s", 1e9, 2),
         Metric("bulk-down", "One TCP stream, server to client", "Gbit/s", 1e9, 2),
+        Metric("bulk-up-8", "Eight TCP streams, client to server", "Gbit/s", 1e9, 2),
+        Metric("bulk-down-8", "Eight TCP streams, server to client", "Gbit/s", 1e9, 2),
+        Metric("cpu", "CPU time of the director at a fixed rate", "s/million packets", 1, 3, True),
         Metric("pps-1k", "No-loss small packets, 1 000 flows in the table", "kpps", 1e3, 1),
         Metric("pps-1m", "No-loss small packets, 1 000 000 flows in the table", "kpps", 1e3, 1),
-        Metric("memory", "Memory a flow, at 1 000 000 flows", "bytes", 1, 0),
-        Metric("kernel-memory", "Kernel memory a flow, at 1 000 000 flows", "bytes", 1, 0),
+        Metric("memory", "Memory a flow, at 1 000 000 flows", "bytes", 1, 0, True),
+        Metric("kernel-memory", "Kernel memory a flow, at 1 000 000 flows", "bytes", 1, 0, True),
         Metric("napi-pps", "No-loss small packets, devices with NAPI", "kpps", 1e3, 1),
         Metric("goodput", "Small packets that arrive of three times that rate", "kpps", 1e3, 1),
         Metric("overload", "Goodput at three times the no-loss rate", "of that rate", 1, 3),
-        Metric("pick", "A new flow at 1000 servers, the worst scheduler", "times that at 10", 1, 2),
+        Metric("pick", "A new flow at 1000 servers, the worst scheduler", "times that at 10", 1, 2, True),
     )
+}
+
+# What the summary and the main plot show, in this order, in fewer words.
+HEADLINES = {
+    "pps": "No-loss small packets",
+    "saturated": "Small packets, saturated",
+    "pps-100k": "No-loss, 100 000 flows",
+    "cps": "HTTP, new connections",
+    "keepalive": "HTTP, kept alive",
+    "latency-low-p99": "Request latency, 99 %",
+    "bulk-up": "TCP stream, to server",
+    "bulk-down": "TCP stream, to client",
+    "cpu": "CPU time a packet",
 }
 
 
@@ -93,6 +125,10 @@ TARGETS = (
     _ratio("cps", "ebpf", "haproxy", 1.3),
     _ratio("keepalive", "ebpf", "iptables", 1.0),
     _ratio("keepalive", "ebpf", "haproxy", 1.5),
+    _ratio("cps", "ebpf", "ipvs", 1.0),
+    _ratio("cps", "ebpf", "ipvs-masq", 1.2),
+    _ratio("keepalive", "ebpf", "ipvs", 1.2),
+    _ratio("keepalive", "ebpf", "ipvs-masq", 1.3),
     _ratio("bulk-up", "ebpf", "plain", 0.98),
     _ratio("bulk-down", "ebpf", "plain", 0.98),
     Target(Quantity("latency-p99", "ebpf"), 1.1, Quantity("latency-p99", "plain"), at_most=True),

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.waiting import wait_until
+from bench.waiting import PATIENCE, wait_until
 
 _CLONE_NEWNET = 0x4000_0000
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 15.0 * PATIENCE
 _COMMAND_SECONDS = 60.0
 
 
@@ -75,6 +75,7 @@ def _enter(fd: int) -> None:
 
 def run(argv: Sequence[str], *, stdin: str = "", timeout: float = _COMMAND_SECONDS) -> str:
     """Return what the command printed; BenchError with its last words when it fails."""
+    timeout *= PATIENCE
     try:
         done = subprocess.run(
             argv,

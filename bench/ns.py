@@ -29,9 +29,10 @@ from typing import Self
 
 from bench.namespace import Daemon, Namespace, run
 from bench.plan import ANY_CPU, CLIENT_MAC, DIRECTOR_CPU, INSIDE_MAC, OUTSIDE_MAC, SERVER_MAC, Plan
+from bench.waiting import PATIENCE
 
 _PREFIX = "fn-bench-"
-_KILL_SECONDS = 15.0
+_KILL_SECONDS = 15.0 * PATIENCE
 
 
 class Lab:

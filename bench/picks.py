@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a new flow costs at 10 servers and at 1000, by scheduler: python -m bench.picks [ENGINE]
+"""What a new flow costs among 10, 100 and 1000 servers, by scheduler: python -m bench.picks [ENGINE]
 
 Engine `native`: a program in C times the pick alone, with the counting of the flow (gen/picks.c).
 Engine `python`: the time its director takes for the first datagram of a flow is that of the pick and
 of what every new flow needs besides; only the pick may grow with the number of servers.
 
 Rules.
-  1. Both sizes take turns, a sample each; what is compared are the medians of their samples.
+  1. The sizes take turns, a sample each; what is compared are the medians of their samples.
   2. Before the first sample each server has had flows: what is built on demand is there.
   3. Python's garbage collector does not run during a sample.
   4. Every datagram must have opened a flow, or nothing is said.
@@ -38,7 +38,8 @@ from fullnat.core.sched import BUILTIN, find_scheduler
 from fullnat.core.service import RealServer, VirtualService
 from fullnat.core.timeouts import PROFILES, SECOND
 
-SIZES = FEW, MANY = 10, 1000
+SIZES = (10, 100, 1000)
+FEW, MANY = SIZES[0], SIZES[-1]
 ROUNDS = 5
 SAMPLE = 1000  # flows
 WARM_UP = 3 * MANY
@@ -185,9 +186,9 @@ def main() -> None:
     engine = sys.argv[1] if len(sys.argv) > 1 else "python"
     if engine not in TIMERS:
         sys.exit(f"no engine {engine!r} to time; there are {', '.join(TIMERS)}")
-    print(f"{'scheduler':9} {FEW:>5} servers {MANY:>6} servers  growth")
+    print("scheduler", *(f"{size:>5} servers" for size in SIZES), "growth")
     for scheduler, by_size in TIMERS[engine]().items():
-        print(f"{scheduler:9} {by_size[FEW]:10.0f} ns {by_size[MANY]:11.0f} ns  {growth(by_size):6.2f}")
+        print(f"{scheduler:9}", *(f"{by_size[size]:10.0f} ns" for size in SIZES), f"{growth(by_size):6.2f}")
 
 
 if __name__ == "__main__":

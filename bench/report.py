@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.md: one table a metric, ratios inside the round, targets, and how to repeat the run."""
+"""report.md: a summary, targets, one table a metric with ratios inside the round, how to repeat the run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.markdown import ratio_text, table, value_text
 from bench.metrics import METRICS, Metric, Target
+from bench.picks_table import tabulate_picks
 from bench.results import Results
-from bench.stats import Spread, ratios, spread
+from bench.stats import ratios, spread
+from bench.subjects import Subject
+from bench.summary import summarize, tell_behind
 
 QUIET = 0.10  # share of CPU time that others may use
 
@@ -29,26 +33,23 @@ class Judgement:
         return f"{self.quantity}{divided} {self.wanted}: {self.verdict}{found}"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What the report says about a peer besides its figures."""
-
-    name: str
-    title: str
-    baseline: bool
-
-
 def render(
     results: Results,
     subjects: Sequence[Subject],
     targets: Iterable[Target],
     environment: Mapping[str, object],
+    baseline: str | None = None,
 ) -> str:
-    """Return the report."""
-    parts = [_head(environment), _targets(results, targets), _legend(results, subjects)]
+    """Return the report; its summary has ratios to *baseline*."""
+    parts = [_head(environment), *_lines(summarize(results, subjects, baseline))]
+    parts += [*_lines(tell_behind(results, subjects)), _targets(results, targets), _legend(results, subjects)]
     parts += [_section(results, subjects, METRICS[name]) for name in METRICS if name in results.values]
-    parts.append(_notes(results))
+    parts += [*_lines(tabulate_picks(results, subjects)), _notes(results)]
     return "\n".join(part for part in parts if part)
+
+
+def _lines(lines: Sequence[str]) -> list[str]:
+    return ["\n".join(lines)] if lines else []
 
 
 def judge(results: Results, target: Target) -> Judgement:
@@ -57,10 +58,10 @@ def judge(results: Results, target: Target) -> Judgement:
     values = results.of(target.quantity.metric, target.quantity.peer)
     if against is None:
         found, wanted = spread(values.values()), f"{target.bound:g} {metric.unit}"
-        text = _value(metric, found) if found else ""
+        text = value_text(metric, found) if found else ""
     else:
         found, wanted = spread(ratios(values, results.of(against.metric, against.peer))), f"{target.bound:g}"
-        text = _ratio(found) if found else ""
+        text = ratio_text(found) if found else ""
     if found is None:
         verdict = "not measured"
     else:
@@ -97,14 +98,10 @@ A ratio is formed inside each round, then the median and the extremes of these r
 
 
 def _targets(results: Results, targets: Iterable[Target]) -> str:
-    lines = ["## Targets", "", _line(["figure", "against", "wanted", "found", ""]), _line(["---"] * 5)]
-    for target in targets:
-        judged = judge(results, target)
-        verdict = f"**{judged.verdict}**"
-        lines.append(
-            _line([judged.quantity, judged.against or "-", judged.wanted, judged.found or "-", verdict])
-        )
-    return "\n".join([*lines, ""])
+    judged = [judge(results, target) for target in targets]
+    rows = [[j.quantity, j.against or "-", j.wanted, j.found or "-", f"**{j.verdict}**"] for j in judged]
+    head = ["figure", "against", "wanted", "found", ""]
+    return "\n".join(["## Targets", "", *table(head, rows, words=len(head)), ""])
 
 
 def _legend(results: Results, subjects: Sequence[Subject]) -> str:
@@ -123,24 +120,20 @@ def _section(results: Results, subjects: Sequence[Subject], metric: Metric) -> s
     present = [s for s in subjects if results.of(metric.name, s.name)]
     baselines = [s for s in present if s.baseline]
     head = ["peer", metric.unit, *(f"÷ {s.name}" for s in baselines), "rounds"]
-    lines = [
-        f"## {metric.title} (`{metric.name}`)",
-        "",
-        _line(head),
-        _line(["---"] + ["---:"] * (len(head) - 1)),
-    ]
+    rows = []
     for subject in present:
         values = results.of(metric.name, subject.name)
         found = spread(values.values())
         assert found is not None  # present
         at_least = "≥ " if (metric.name, subject.name) in results.generator_bound else ""
-        row = [f"`{subject.name}`", at_least + _value(metric, found)]
+        row = [f"`{subject.name}`", at_least + value_text(metric, found)]
         row += ["1" if s is subject else _against(values, results.of(metric.name, s.name)) for s in baselines]
-        lines.append(_line([*row, str(found.count)]))
+        rows.append([*row, str(found.count)])
     for subject in subjects:
         if (metric.name, subject.name) in results.not_applicable:
-            lines.append(_line([f"`{subject.name}`", "n/a", *("-" for _ in baselines), "-"]))
-    return "\n".join([*lines, ""])
+            rows.append([f"`{subject.name}`", "n/a", *("-" for _ in baselines), "-"])
+    lower = ["Lower is better; a ratio above 1 is behind.", ""] if metric.lower_is_better else []
+    return "\n".join([f"## {metric.title} (`{metric.name}`)", "", *lower, *table(head, rows), ""])
 
 
 def _notes(results: Results) -> str:
@@ -172,20 +165,8 @@ def _notes(results: Results) -> str:
 
 def _against(values: Mapping[int, float], baseline: Mapping[int, float]) -> str:
     found = spread(ratios(values, baseline))
-    return _ratio(found) if found else "-"
-
-
-def _ratio(found: Spread) -> str:
-    return f"{found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
-
-
-def _value(metric: Metric, found: Spread) -> str:
-    return f"{metric.text(found.median)} ({metric.text(found.low)} to {metric.text(found.high)})"
+    return ratio_text(found) if found else "-"
 
 
 def _rounds(count: int) -> str:
     return f"{count} round" if count == 1 else f"{count} rounds"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -3,6 +3,7 @@
 """Measure the peers against each other, round by round, and write a report.
 
     .venv/bin/python bench/run.py [--quick]
+    .venv/bin/python bench/run.py --replot bench/results/...
 
 Each round gives every peer one turn at every figure; the peer that begins changes from round to
 round.  A turn has a lab of its own, so nothing a peer leaves behind (conntrack entries, TIME-WAIT
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import platform
 import signal
@@ -36,11 +36,12 @@ from bench.host import busy_now  # noqa: E402
 from bench.metrics import METRICS, TARGETS  # noqa: E402
 from bench.ns import Lab, remove_stale_labs  # noqa: E402
 from bench.peers import PEERS  # noqa: E402
-from bench.peers.base import Peer  # noqa: E402
 from bench.plan import DIRECTOR_CPU, GENERATOR_CPU, PLANS, Plan  # noqa: E402
-from bench.report import Subject, judge, render  # noqa: E402
-from bench.results import Results, write_csv  # noqa: E402
-from bench.turns import Selection, find_obstacles, plan_turns  # noqa: E402
+from bench.progress import Display  # noqa: E402
+from bench.report import judge  # noqa: E402
+from bench.results import Results  # noqa: E402
+from bench.run_files import read_run, render_run, write_run  # noqa: E402
+from bench.turns import Selection, Turn, find_obstacles, plan_turns  # noqa: E402
 
 EXIT_FAILURE, EXIT_PERMISSION = 1, 5
 
@@ -48,17 +49,13 @@ EXIT_FAILURE, EXIT_PERMISSION = 1, 5
 def main(argv: Sequence[str]) -> int:
     """Run the bench; return the exit code."""
     options = _parse(argv)
-    if os.geteuid() != 0:
-        return _complain("needs root, for network namespaces", EXIT_PERMISSION)
-    signal.signal(signal.SIGTERM, _leave)
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    selection = Selection(options.figures, options.peers)
     try:
-        results = Results(not_run=_check(selection))
-        # The bench itself stays off the director's core, even when it looks something up during a trial.
-        os.sched_setaffinity(0, {GENERATOR_CPU})
-        _measure(results, selection, _effort(options), PLANS[options.family])
-        _write(options.out, results, selection.involved(), describe(argv))
+        if options.replot:
+            _render(options.replot, options.baseline)
+        else:
+            if os.geteuid() != 0:
+                return _complain("needs root, for network namespaces", EXIT_PERMISSION)
+            _run(options, argv)
     except (BenchError, TimeoutError) as error:
         return _complain(str(error), EXIT_FAILURE)
     except KeyboardInterrupt:
@@ -66,13 +63,42 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
+    signal.signal(signal.SIGTERM, _leave)
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    selection = Selection(options.figures, options.peers, options.quick)
+    results = Results(not_run=_check(selection))
+    # The bench itself stays off the director's core, even when it looks something up during a trial.
+    os.sched_setaffinity(0, {GENERATOR_CPU})
+    _measure(results, selection, _effort(options), PLANS[options.family])
+    environment = describe(argv)
+    write_run(options.out, results, [peer.name for peer in selection.involved()], environment)
+    _render(options.out, options.baseline)
+
+
+def _render(folder: Path, baseline: str | None) -> None:
+    """Write report and plots of the run that is kept in *folder*, and say what became of the targets."""
+    _need_matplotlib()
+    run = read_run(folder)
+    render_run(folder, run, baseline)
+    for target in TARGETS:
+        _say(str(judge(run.results, target)))
+    print(folder / "report.md")
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure fullnat against its peers.")
-    parser.add_argument("--quick", action="store_true", help="one short round, a few minutes in all")
+    parser.add_argument("--quick", action="store_true", help="one short round, under five minutes in all")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="instead of the effort's own number")
     parser.add_argument("--peers", type=_names(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--figures", type=_names(FIGURES), help=f"of {','.join(FIGURES)}")
     parser.add_argument("--family", type=int, choices=sorted(PLANS), default=4, help="IP version")
+    parser.add_argument(
+        "--baseline", choices=list(PEERS), metavar="PEER", help="in summary and plots; default: iptables"
+    )
+    parser.add_argument(
+        "--replot", type=Path, metavar="DIR", help="measure nothing: make report and plots of a run again"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=_scratch(), help="default: results/scratch/..."
     )
@@ -119,13 +145,17 @@ def _check(selection: Selection) -> dict[str, str]:
             _say(f"{peer.name}: not run here: {reason}")
     if not {GENERATOR_CPU, DIRECTOR_CPU} <= os.sched_getaffinity(0):
         raise BenchError("needs CPUs 0 and 1: one for the director, one for everything else")
+    _need_matplotlib()
+    build_programs()
+    remove_stale_labs()
+    return not_run
+
+
+def _need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise BenchError("matplotlib is not installed beside this python: make setup") from error
-    build_programs()
-    remove_stale_labs()
-    return not_run
 
 
 def _measure(results: Results, selection: Selection, effort: Effort, plan: Plan) -> None:
@@ -133,32 +163,27 @@ def _measure(results: Results, selection: Selection, effort: Effort, plan: Plan)
     results.not_applicable |= find_obstacles(selection, results.not_run)
     if not turns:
         raise BenchError("none of these peers has any of these figures")
-    for place, turn in enumerate(turns, 1):
-        started, busy = time.monotonic(), busy_now()
-        with Lab(plan) as lab:
-            cell = Cell(lab, turn.peer(lab), effort, results, turn.round, busy)
-            values = FIGURES[turn.figure].measure(cell)
-        outcome = ", ".join(METRICS[name].labelled(value) for name, value in values.items())
-        where = f"{place:3}/{len(turns)}  round {turn.round + 1}  {turn.figure:9}  {turn.peer.name:12}"
-        _say(f"{where}  {outcome}  in {time.monotonic() - started:.0f} s")
-        for name, value in values.items():
-            results.add_value(name, turn.peer.name, turn.round, value)
+    usual = {name: figure.seconds for name, figure in FIGURES.items()}
+    with Display([turn.figure for turn in turns], usual) as display:
+        for place, turn in enumerate(turns, 1):
+            where = f"{place:3}/{len(turns)}  round {turn.round + 1}  {turn.figure:9}  {turn.peer.name:12}"
+            display.begin(where)
+            begun = time.monotonic()
+            values = _take(turn, results, effort, plan)
+            seconds = time.monotonic() - begun
+            outcome = ", ".join(METRICS[name].labelled(value) for name, value in values.items())
+            display.end(f"{where}  {outcome}  in {seconds:.0f} s", seconds)
 
 
-def _write(
-    folder: Path, results: Results, peers: Sequence[type[Peer]], environment: dict[str, object]
-) -> None:
-    from bench.plot import draw  # matplotlib takes a while; complaints above should not
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "env.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-    write_csv(folder / "raw.csv", results.rows)
-    subjects = [Subject(peer.name, peer.title, peer.baseline) for peer in peers]
-    (folder / "report.md").write_text(render(results, subjects, TARGETS, environment), encoding="utf-8")
-    draw(results, [peer.name for peer in peers], folder)
-    for target in TARGETS:
-        _say(str(judge(results, target)))
-    print(folder / "report.md")
+def _take(turn: Turn, results: Results, effort: Effort, plan: Plan) -> Mapping[str, float]:
+    """Return what came of a turn, which *results* has then too."""
+    busy = busy_now()
+    with Lab(plan) as lab:
+        cell = Cell(lab, turn.peer(lab), effort, results, turn.round, busy)
+        values = FIGURES[turn.figure].measure(cell)
+    for name, value in values.items():
+        results.add_value(name, turn.peer.name, turn.round, value)
+    return values
 
 
 def _say(line: str) -> None:

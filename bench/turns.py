@@ -27,6 +27,7 @@ class Selection:
 
     figures: Sequence[str] | None = None
     peers: Sequence[str] | None = None
+    quick: bool = False  # fewer peers, where that is left to us
 
     def named_figures(self) -> dict[str, Figure]:
         """Return the figures to take."""
@@ -34,9 +35,10 @@ class Selection:
 
     def wanted(self, figure: Figure) -> list[type[Peer]]:
         """Return the peers to take *figure* of; where both are named that is all of them."""
-        names = self.peers or PEERS
-        both = self.figures is not None and self.peers is not None
-        return [PEERS[name] for name in names if both or name in figure.peers]
+        if self.peers is None:
+            among = figure.quick_peers if self.quick else figure.peers
+            return [peer for name, peer in PEERS.items() if name in among]
+        return [PEERS[name] for name in self.peers if self.figures is not None or name in figure.peers]
 
     def involved(self) -> list[type[Peer]]:
         """Return the peers of any figure, in the order of the list of peers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bulk transfer: iperf3, one TCP stream, each direction by itself; everything runs where it falls."""
+"""Bulk transfer: iperf3, one TCP stream and eight, each direction by itself; all runs where it falls."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from bench.host import CpuTimes
 from bench.plan import ANY_CPU, BULK_PORT
 
 READY_SECONDS = 5.0
+TRANSFERS: dict[str, list[str]] = {  # metric: options of iperf3
+    "bulk-up": [],
+    "bulk-down": ["--reverse"],
+    "bulk-up-8": ["--parallel", "8"],
+    "bulk-down-8": ["--parallel", "8", "--reverse"],
+}
 
 
 def measure_bulk(cell: Cell) -> dict[str, float]:
-    """Client to server, then server to client."""
+    """Client to server, then server to client; by one stream, then by eight."""
     cell.peer.start()
     check_stream(cell.lab, cell.peer, BULK_PORT)
     argv = ["iperf3", "-s", "--forceflush", "-B", cell.lab.plan.server, "-p", str(BULK_PORT)]
     cell.lab.spawn(cell.lab.server, argv, cpus=ANY_CPU).wait_for_line("Server listening", READY_SECONDS)
-    return {
-        "bulk-up": _stream(cell, "bulk-up", []),
-        "bulk-down": _stream(cell, "bulk-down", ["--reverse"]),
-    }
+    return {metric: _transfer(cell, metric, options) for metric, options in TRANSFERS.items()}
 
 
-def _stream(cell: Cell, metric: str, direction: list[str]) -> float:
+def _transfer(cell: Cell, metric: str, options: list[str]) -> float:
     seconds, warmup = cell.effort.tcp_seconds, cell.effort.tcp_warmup_seconds
-    argv = ["iperf3", "-c", cell.peer.target, "-p", str(BULK_PORT), "-J", *direction]
+    argv = ["iperf3", "-c", cell.peer.target, "-p", str(BULK_PORT), "-J", *options]
     times = CpuTimes.now()
     argv += ["-t", str(seconds), "-O", str(warmup)]
     text = cell.lab.client.run(argv, cpus=ANY_CPU, timeout=seconds + warmup + 30)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a request takes while the director has half of the work it could have: HTTP, open loop.
+"""How long a request takes while the director has less work than it could have: HTTP, open loop.
 
 nginx and its page are those of http.py.  bench/gen/latency.c asks for it over 64 kept-alive
 connections, at fixed times: what a slow answer delays counts as slow too.
 
-Everybody gets the same rate: half of the requests/s that plain forwarding carried when `keepalive`
-was first measured in this run, or FIXED_RATE in a run that does not measure that.
+Everybody gets the same two rates: a fifth and half of the requests/s that plain forwarding carried when
+`keepalive` was first measured in this run, or of FIXED_CARRIED in a run that does not measure that.  Half
+is more than some carry; then what is left to see is their queue.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from bench.peers.plain import Plain
 from bench.plan import ANY_CPU, HTTP_PORT
 from bench.results import Results
 
-SHARE = 0.5  # of what plain forwarding carries
-FIXED_RATE = 10_000.0  # requests/s, where that is not known
+SHARES = {"latency-low": 0.2, "latency": 0.5}  # by load: of what plain forwarding carries
+FIXED_CARRIED = 20_000.0  # requests/s, where that is not known
 WAIT_SECONDS = 5.0  # for the last answers
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
@@ -39,16 +40,25 @@ class Latency:
 
 
 def measure_latency(cell: Cell) -> dict[str, float]:
-    """Ask at the run's rate, after a warm-up at the same."""
-    rate = choose_rate(cell.results)
+    """Ask at each of the run's rates, the low one first, after a warm-up at the same."""
+    carried = choose_carried(cell.results)
     cell.peer.start()
     check_stream(cell.lab, cell.peer, HTTP_PORT)
     start_nginx(cell.lab)
+    _remark(cell.results, carried)
+    found: dict[str, float] = {}
+    for load, share in SHARES.items():
+        said = _measure(cell, load, carried * share)
+        found |= {f"{load}-{name}": value for name, value in said.nanoseconds.items()}
+    return found
+
+
+def _measure(cell: Cell, load: str, rate: float) -> Latency:
     times = CpuTimes.now()
     said = _ask(cell, rate)
     cell.lab.check()
     cell.add_row(
-        "latency",
+        load,
         "run",
         asked_pps=rate,
         sent=said.asked,
@@ -57,26 +67,24 @@ def measure_latency(cell: Cell) -> dict[str, float]:
         errors=said.unanswered,
         steal=CpuTimes.now().steal_since(times),
     )
-    for name, value in (*said.nanoseconds.items(), ("late", said.late)):
-        cell.add_row("latency", name, value=value)
-    _remark(cell.results, rate)
-    return {f"latency-{name}": said.nanoseconds[name] for name in ("p50", "p99")}
+    cell.add_row(load, "late", value=said.late)
+    return said
 
 
-def choose_rate(results: Results) -> float:
-    """Return the requests/s of this run; the first round decides for all."""
+def choose_carried(results: Results) -> float:
+    """Return the requests/s that the loads are shares of; the first round decides for all."""
     carried = results.of("keepalive", Plain.name)
-    return carried[min(carried)] * SHARE if carried else FIXED_RATE
+    return carried[min(carried)] if carried else FIXED_CARRIED
 
 
-def _remark(results: Results, rate: float) -> None:
+def _remark(results: Results, carried: float) -> None:
     known = bool(results.of("keepalive", Plain.name))
-    origin = (
-        "half of what `plain` carried in `keepalive`" if known else "`keepalive` of `plain` was not measured"
-    )
-    remark = f"`latency`: {rate:.0f} requests/s, the same for every peer: {origin}."
-    if remark not in results.remarks:
-        results.remarks.append(remark)
+    origin = "carried in `keepalive`" if known else "would carry: `keepalive` of `plain` was not measured"
+    for load, share in SHARES.items():
+        results.remark(
+            f"`{load}`: {carried * share:.0f} requests/s, the same for every peer:"
+            f" {share:g} of the {carried:.0f} that `plain` {origin}."
+        )
 
 
 def _ask(cell: Cell, rate: float) -> Latency:

@@ -82,7 +82,7 @@ def _overload(cell: Cell, sink: Sink, generator: Generator, rate: float) -> floa
     )
     if said["pps"] < rate * (1 - cell.effort.limits.shortfall):
         offered = said["pps"] / rate * TIMES
-        cell.results.remarks.append(
+        cell.results.remark(
             f"`overload`, `{cell.peer.name}`, round {cell.round + 1}: the generator offered only"
             f" {offered:.1f} times the no-loss rate."
         )

@@ -13,12 +13,11 @@ from bench.figures.cell import Cell
 from bench.figures.pps import primed_generator
 
 OFFERED = 4_000_000.0  # packets a second: more than can be sent
-TRIALS = 5
 
 
 def measure_saturated(cell: Cell) -> dict[str, float]:
     """Return the median of what arrives a second."""
     generator = primed_generator(cell, "saturated")
     seconds = cell.effort.limits.confirm_seconds
-    trials = [generator.trial("blast", OFFERED, seconds) for _ in range(TRIALS)]
+    trials = [generator.trial("blast", OFFERED, seconds) for _ in range(cell.effort.saturated_trials)]
     return {"saturated": median(trial.received / trial.seconds for trial in trials)}

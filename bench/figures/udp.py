@@ -42,10 +42,11 @@ class Crowd:
 class Sink:
     """Counts what reaches the server's device, and drops it."""
 
-    def __init__(self, lab: Lab, peer: Peer) -> None:
+    def __init__(self, lab: Lab, peer: Peer, sources: Sources | None = None) -> None:
+        """Expect frames from *sources*; without any, from those the peer says."""
         self._lab = lab
         self._peer = peer
-        lab.server.run(["nft", "-f", "-"], stdin=sink_rules(lab.plan, peer.sources))
+        lab.server.run(["nft", "-f", "-"], stdin=sink_rules(lab.plan, sources or peer.sources))
 
     def count(self) -> int:
         """Return how many frames have arrived as they should; BenchError if any did otherwise."""
@@ -92,12 +93,23 @@ def parse_counters(text: str) -> dict[str, int]:
 class Generator:
     """Offers the frames of a crowd and waits until the sink has seen what will come."""
 
-    def __init__(self, cell: Cell, sink: Sink, metric: str, crowd: Crowd, *, shuffled: bool = False) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        sink: Sink,
+        metric: str,
+        crowd: Crowd,
+        *,
+        shuffled: bool = False,
+        frame_bytes: int | None = None,
+    ) -> None:
+        """Offer the plan's smallest frames, or such of *frame_bytes*."""
         self._cell = cell
-        self._sink = sink
+        self.sink = sink
         self._metric = metric  # its trials are kept under this name
         self._crowd = crowd
         self._shuffled = shuffled
+        self._frame_bytes = frame_bytes or cell.lab.plan.frame_bytes
         self._trials = 0
 
     def prime(self) -> None:
@@ -111,27 +123,31 @@ class Generator:
             f" {PRIME_RATE:.0f} packets/s, while its flows were opened"
         )
 
-    def search(self) -> float:
-        """Return the highest rate the peer carries whole; the last round's is where to look first."""
+    def search(self, related: str = "") -> float:
+        """Return the highest rate the peer carries whole.
+
+        Where to look first: what the last round found, else what was found of the metric *related*.
+        """
         cell, name = self._cell, self._cell.peer.name
-        found = find_no_loss_rate(self.trial, cell.effort.limits, cell.last_found(self._metric))
+        guess = cell.last_found(self._metric) or cell.last_found(related)
+        found = find_no_loss_rate(self.trial, cell.effort.limits, guess)
         cell.lab.check()
         if found.generator_bound:
             cell.results.generator_bound.add((self._metric, name))
         return found.rate
 
-    def fill(self, rate: float) -> None:
+    def fill(self, rate: float) -> Trial:
         """Offer one frame of each flow at *rate*."""
         flows = self._crowd.flows
-        self.trial("fill", rate, 2 * flows / rate, count=flows)
+        return self.trial("fill", rate, 2 * flows / rate, count=flows)
 
     def trial(self, step: str, rate: float, seconds: float, count: int = 0) -> Trial:
         """Offer *rate* for *seconds*, or until *count* frames have left, and count what arrives."""
-        before, times = self._sink.count(), CpuTimes.now()
+        before, times = self.sink.count(), CpuTimes.now()
         said = self.offer(rate, seconds, count)
-        prompt = self._sink.count()
+        prompt = self.sink.count()
         steal = CpuTimes.now().steal_since(times)
-        received = self._sink.drain()
+        received = self.sink.drain()
         trial = Trial(rate, int(said["sent"]), prompt - before, received - before, said["seconds"])
         if trial.received > trial.sent:
             raise BenchError(f"{self._cell.peer.name}: {trial.sent} frames sent, {trial.received} arrived")
@@ -152,7 +168,7 @@ class Generator:
 
     def offer(self, rate: float, seconds: float, count: int = 0) -> Mapping[str, float]:
         """Send for *seconds*, or until *count* frames have left, and return what pktgen says."""
-        plan, crowd = self._cell.lab.plan, self._crowd
+        crowd = self._crowd
         self._trials += 1
         options = {
             "device": "eth0",
@@ -165,7 +181,7 @@ class Generator:
             "flows": crowd.flows,
             # Another order each time: a trial may be too short to come round to all of them.
             "shuffle": self._trials if self._shuffled else 0,
-            "size": plan.frame_bytes,
+            "size": self._frame_bytes,
             "rate": f"{rate:.3f}",
             "seconds": seconds,
             "count": count,

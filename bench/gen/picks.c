@@ -4,7 +4,7 @@
  *
  *     picks
  *
- * Prints a line for each scheduler and number of servers: name, servers, nanoseconds a pick.  The two
+ * Prints a line for each scheduler and number of servers: name, servers, nanoseconds a pick.  The
  * sizes take turns, and what is printed is the median of the turns.
  */
 #include <stdio.h>
@@ -14,9 +14,9 @@
 #include "limit.h"
 #include "sched.h"
 
-enum { SIZES = 2, TURNS = 21, PICKS = 5000, CLIENTS = 4093, ALIVE = 32 };
+enum { SIZES = 3, TURNS = 21, PICKS = 5000, CLIENTS = 4093, ALIVE = 32 };
 
-static const uint32_t sizes[SIZES] = { 10, 1000 };
+static const uint32_t sizes[SIZES] = { 10, 100, 1000 };
 
 static void die(const char *what)
 {

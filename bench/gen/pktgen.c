@@ -104,6 +104,7 @@ static void build_ip(uint8_t *at, const struct options *o, const uint8_t *source
 		struct iphdr ip = {
 			.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP,
 			.tot_len = htons((uint16_t)(sizeof(ip) + payload)),
+			.frag_off = htons(IP_DF),   /* as a UDP socket of Linux sends (ip(7), IP_MTU_DISCOVER) */
 		};
 
 		memcpy(&ip.saddr, source, sizeof(ip.saddr));

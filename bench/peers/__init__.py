@@ -7,6 +7,7 @@ from bench.peers.base import Peer
 from bench.peers.ebpf import Ebpf
 from bench.peers.haproxy import Haproxy
 from bench.peers.iptables import Iptables
+from bench.peers.ipvs import Ipvs, IpvsMasq
 from bench.peers.native import Native, NativeTuned
 from bench.peers.nft import Nft
 from bench.peers.nginx import Nginx
@@ -14,5 +15,10 @@ from bench.peers.plain import Plain
 from bench.peers.python import Python
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Plain, Iptables, Nft, Haproxy, Nginx, Python, Native, NativeTuned, Ebpf)
+    peer.name: peer
+    for peer in (
+        *(Plain, Iptables, Nft, Ipvs, IpvsMasq),
+        *(Haproxy, Nginx),
+        *(Python, Native, NativeTuned, Ebpf),
+    )
 }

@@ -20,6 +20,7 @@ from bench.namespace import Daemon
 from bench.ns import Lab
 from bench.peers.base import SERVICES, Peer
 from bench.plan import IPV4, Plan
+from bench.waiting import PATIENCE
 
 READY_SECONDS = 15.0
 INSTANCE = "bench"
@@ -47,7 +48,7 @@ class Fullnat(Peer):
             path = Path(folder) / "fullnat.toml"
             path.write_text(configuration(IPV4, cls.engine_keys()), encoding="utf-8")
             argv = [str(_PROGRAM), "check", str(path)]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30 * PATIENCE, check=False)
         return None if done.returncode in _EXIT_USABLE else first_complaint(done.stderr)
 
     @classmethod

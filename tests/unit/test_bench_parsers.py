@@ -12,12 +12,13 @@ import pytest
 
 from bench.bpf import parse_inner_maps, parse_map_bytes, parse_map_id, parse_outer_maps
 from bench.errors import BenchError
+from bench.figures import cpu, latency
 from bench.figures.bulk import parse_iperf3
 from bench.figures.flows import CLIENTS, MANY, SPARE, Weight
 from bench.figures.http import Wrk, parse_wrk
-from bench.figures.latency import FIXED_RATE, Latency, choose_rate, parse_latency
+from bench.figures.latency import Latency, parse_latency
 from bench.figures.udp import parse_counters, sink_rules
-from bench.host import CpuTimes
+from bench.host import CoreTimes, CpuTimes
 from bench.peers import PEERS, haproxy
 from bench.peers.fullnat import Fullnat, configuration, first_complaint, parse_resident
 from bench.plan import IPV4, IPV6, PLANS, Plan, Sources
@@ -63,13 +64,23 @@ def test_latencies_are_in_nanoseconds_by_percentile() -> None:
     )
 
 
-def test_the_load_of_latency_is_half_of_what_plain_forwarding_first_carried() -> None:
+def test_the_loads_of_latency_are_shares_of_what_plain_forwarding_first_carried() -> None:
     results = Results()
     results.add_value("keepalive", "iptables", 0, 90_000.0)
-    assert choose_rate(results) == FIXED_RATE
+    assert latency.choose_carried(results) == latency.FIXED_CARRIED
     results.add_value("keepalive", "plain", 0, 100_000.0)
     results.add_value("keepalive", "plain", 1, 60_000.0)
-    assert choose_rate(results) == 50_000
+    assert latency.choose_carried(results) == 100_000
+
+
+def test_the_rate_of_cpu_is_half_of_what_the_slowest_first_carried() -> None:
+    results = Results()
+    assert cpu.choose_rate(results) == cpu.FIXED_RATE
+    for turn, (plain, python, dead) in enumerate([(700e3, 80e3, 0.0), (500e3, 60e3, 10e3)]):
+        results.add_value("pps", "plain", turn, plain)
+        results.add_value("pps", "python", turn, python)
+        results.add_value("pps", "native", turn, dead)  # what carried nothing does not count
+    assert cpu.choose_rate(results) == 40e3
 
 
 def test_iperf3_is_judged_by_what_arrived() -> None:
@@ -119,6 +130,14 @@ def test_shares_of_cpu_time() -> None:
     assert after.steal_since(before) == pytest.approx(0.2)
     assert after.busy_since(before) == pytest.approx(0.6)
     assert before.busy_since(before) == 0.0
+
+
+def test_time_used_of_a_core_is_what_it_was_not_idle() -> None:
+    stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 {} 0 7 {} {} 3 40 {} 5 0\nintr 1\n"
+    before = CoreTimes.parse(stat.format(10, 1000, 20, 5), 1, 50.0, 100)
+    # Of 4 s it was idle for 2.5 s, waited for a disk for 0.3 s, and was elsewhere for 0.2 s.
+    after = CoreTimes.parse(stat.format(10, 1250, 50, 25), 1, 54.0, 100)
+    assert after.since(before) == (4.0, pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("family", sorted(PLANS))
@@ -220,6 +239,8 @@ def test_peers_are_known_by_their_names_and_engines_are_no_baselines() -> None:
         "plain",
         "iptables",
         "nft",
+        "ipvs",
+        "ipvs-masq",
         "haproxy",
         "nginx",
         "python",
@@ -227,7 +248,9 @@ def test_peers_are_known_by_their_names_and_engines_are_no_baselines() -> None:
         "native-tuned",
         "ebpf",
     ]
-    assert [name for name, peer in PEERS.items() if peer.baseline] == ["plain", "iptables", "haproxy"]
+    assert [name for name, peer in PEERS.items() if peer.baseline] == [
+        *("plain", "iptables", "ipvs", "ipvs-masq", "haproxy")
+    ]
     assert [name for name, peer in PEERS.items() if "udp" not in peer.protocols] == ["haproxy", "nginx"]
 
 
@@ -239,3 +262,11 @@ def test_engines_differ_in_their_table() -> None:
         "native-tuned": {"datapath": "native", "tune": True},
         "ebpf": {"datapath": "ebpf"},
     }
+
+
+def test_what_else_runs_on_the_core_does_not_count_as_the_cost_of_packets() -> None:
+    quiet = cpu.Load(idle_share=0.02, passed=2.0, used=0.44, packets=200_000)
+    assert cpu.cost([quiet]) == pytest.approx(2.0)
+    before = cpu.Load(idle_share=0.30, passed=2.0, used=0.46, packets=200_000)  # somebody while it was idle
+    during = cpu.Load(idle_share=0.03, passed=2.0, used=0.90, packets=200_000)  # and during the traffic
+    assert cpu.cost([before, quiet, during]) == cpu.cost([quiet])

@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 from bench.environment import command_line, cpu_model, describe, memory_mib
-from bench.metrics import METRICS, TARGETS, Quantity, Target
+from bench.errors import BenchError
+from bench.metrics import HEADLINES, METRICS, TARGETS, Quantity, Target
 from bench.peers import PEERS
-from bench.report import Subject, judge, render
+from bench.report import judge, render
 from bench.results import Results, Row, write_csv
+from bench.subjects import Family, Subject, choose_baseline, find_subjects
 
 SUBJECTS = [
-    Subject("plain", "plain forwarding", True),
-    Subject("iptables", "kernel full NAT", True),
-    Subject("python", "engine python", False),
+    Subject("plain", "plain forwarding", True, Family.KERNEL, 0),
+    Subject("iptables", "kernel full NAT", True, Family.KERNEL, 1),
+    Subject("python", "engine python", False, Family.FULLNAT, 0),
 ]
+HAPROXY = Subject("haproxy", "a proxy", True, Family.PROXY, 0)
 PYTHON, IPTABLES = Quantity("pps", "python"), Quantity("pps", "iptables")
 TARGET = Target(PYTHON, 0.08, IPTABLES)
 ENVIRONMENT: dict[str, object] = {
@@ -52,7 +55,7 @@ def section(report: str, title: str) -> list[str]:
 
 def test_a_table_has_medians_extremes_and_ratios_of_each_round(results: Results) -> None:
     report = render(results, SUBJECTS, [TARGET], ENVIRONMENT)
-    assert section(report, "No-loss small packets") == [
+    assert section(report, "No-loss packets, frames of 64 bytes") == [
         "| peer | kpps | ÷ plain | ÷ iptables | rounds |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| `plain` | ≥ 600.0 (400.0 to 800.0) | 1 | 1.600 (1.500 to 2.000) | 3 |",
@@ -128,6 +131,92 @@ def test_a_ratio_may_have_an_upper_bound() -> None:
     assert judge(results, Target(ours, 1.07, plains, at_most=True)).verdict == "missed"
 
 
+def test_the_summary_has_the_headline_figures_of_all_peers_and_ratios_to_the_baseline(
+    results: Results,
+) -> None:
+    results.not_applicable["pps", "haproxy"] = "does not carry UDP"
+    for turn, (iptables, python) in enumerate([(3.0, 12.0), (2.0, 9.0)]):
+        results.add_value("cpu", "iptables", turn, iptables)
+        results.add_value("cpu", "python", turn, python)
+    report = render(results, [*SUBJECTS, HAPROXY], [TARGET], ENVIRONMENT, "iptables")
+    assert section(report, "Summary")[1:6] == [
+        "|  | `plain` | `iptables` | `python` | `haproxy` |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| No-loss small packets, kpps | ≥ 600.0 (1.60) | 400.0 | 48.0 (0.10) | n/a |",
+        "| HTTP, new connections, connections/s | 17000 | - | - | - |",
+        "| CPU time a packet, s/million packets, lower is better | - | 2.500 | 10.500 (4.25) | - |",
+    ]
+    titles = [line for line in report.splitlines() if line.startswith("## ")]
+    assert titles[:3] == ["## Summary", "## Where fullnat is behind", "## Targets"]
+
+
+def test_where_an_engine_is_behind_stands_in_a_table_whichever_way_is_better(results: Results) -> None:
+    ebpf = Subject("ebpf", "engine ebpf", False, Family.FULLNAT, 3)
+    for turn, (iptables, ebpfs) in enumerate([(3.0, 3.3), (2.0, 1.9), (2.0, 2.1)]):
+        results.add_value("cpu", "iptables", turn, iptables)
+        results.add_value("cpu", "ebpf", turn, ebpfs)
+        results.add_value("pps", "ebpf", turn, 700e3)
+    report = render(results, [*SUBJECTS, ebpf], [TARGET], ENVIRONMENT)
+    assert section(report, "Where fullnat is behind")[1:] == [
+        "| engine | figure | ÷ plain | ÷ iptables |",
+        "| --- | --- | ---: | ---: |",
+        "| `ebpf` | CPU time a packet, s/million packets, lower is better | - | 1.050 (0.950 to 1.100) |",
+        "| `python` | No-loss small packets, kpps | 0.062 (0.040 to 0.080) | 0.100 (0.080 to 0.120) |",
+    ]
+
+
+def test_an_engine_that_leads_everywhere_is_behind_nowhere_and_one_without_rivals_says_nothing() -> None:
+    results = Results()
+    results.add_value("pps", "python", 0, 2.0)
+    assert "behind" not in render(results, SUBJECTS, [], ENVIRONMENT)
+    results.add_value("pps", "plain", 0, 1.0)
+    assert section(render(results, SUBJECTS, [], ENVIRONMENT), "Where fullnat is behind") == [
+        "In no headline figure is the median ratio of an engine to a baseline behind."
+    ]
+
+
+def test_headlines_are_metrics() -> None:
+    assert set(HEADLINES) <= set(METRICS)
+
+
+def test_the_baseline_is_kernel_nat_where_it_was_measured_unless_one_is_asked_for(results: Results) -> None:
+    subjects = find_subjects(["plain", "haproxy", "ebpf"])
+    assert choose_baseline(results, SUBJECTS) == "iptables"
+    assert choose_baseline(results, SUBJECTS, "plain") == "plain"
+    with pytest.raises(BenchError, match="--baseline haproxy: not measured in this run"):
+        choose_baseline(results, SUBJECTS, "haproxy")
+    others = Results()
+    others.add_value("cps", "haproxy", 0, 1.0)
+    assert choose_baseline(others, subjects) == "haproxy"
+    assert choose_baseline(Results(), subjects) is None
+
+
+def test_subjects_know_their_kin() -> None:
+    assert [(s.family, s.place) for s in find_subjects(["iptables", "nginx", "ebpf"])] == [
+        (Family.KERNEL, 1),
+        (Family.PROXY, 1),
+        (Family.FULLNAT, 3),
+    ]
+    with pytest.raises(BenchError, match="no peer pound; there are plain, "):
+        find_subjects(["plain", "pound"])
+
+
+def test_picks_a_second_stand_by_scheduler_and_number_of_servers() -> None:
+    results = Results()
+    for turn, nanoseconds in enumerate([20.0, 40.0, 25.0]):
+        results.rows.append(Row(turn, "pick", "native", "rr 10", value=nanoseconds))
+        results.rows.append(Row(turn, "pick", "native", "rr 1000", value=2 * nanoseconds))
+    results.rows.append(Row(0, "pick", "python", "wlc 10", value=20_000.0))
+    results.add_value("pick", "native", 0, 2.0)
+    report = render(results, find_subjects(["python", "native"]), [], ENVIRONMENT)
+    assert section(report, "Picks a second by scheduler and number of servers")[1:] == [
+        "| scheduler | `python`, 10 | `native`, 10 | `native`, 1000 |",
+        "| --- | ---: | ---: | ---: |",
+        "| `wlc` | 50 | - | - |",
+        "| `rr` | - | 40000 | 20000 |",
+    ]
+
+
 def test_targets_are_about_metrics_and_peers_that_exist() -> None:
     for target in TARGETS:
         for quantity in (target.quantity, target.against or target.quantity):
@@ -140,9 +229,10 @@ def test_a_peer_that_cannot_have_a_figure_is_in_its_table_and_one_that_cannot_ru
 ) -> None:
     results.not_applicable["pps", "haproxy"] = "does not carry UDP"
     results.not_run["native"] = "was not built"
-    subjects = [*SUBJECTS, Subject("haproxy", "a proxy", True), Subject("native", "engine native", False)]
+    native = Subject("native", "engine native", False, Family.FULLNAT, 1)
+    subjects = [*SUBJECTS, HAPROXY, native]
     report = render(results, subjects, [TARGET], ENVIRONMENT)
-    assert section(report, "No-loss small packets")[-1] == "| `haproxy` | n/a | - | - | - |"
+    assert section(report, "No-loss packets, frames of 64 bytes")[-1] == "| `haproxy` | n/a | - | - | - |"
     assert section(report, "Peers")[-2:] == [
         "* `haproxy`: a proxy",
         "* `native`: engine native; not run here: was not built",

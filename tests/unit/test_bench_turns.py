@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from bench.figures import FIGURES
+from bench.figures import FIGURES, crowd
 from bench.metrics import METRICS, TARGETS
 from bench.peers import PEERS
 from bench.turns import Selection, find_obstacles, plan_turns
+
+KERNELS = ["plain", "iptables", "nft", "ipvs", "ipvs-masq"]
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This host's conntrack has room, whatever it has."""
+    (tmp_path / "max").write_text("262144\n")
+    monkeypatch.setattr(crowd, "_CONNTRACK_MAX", tmp_path / "max")
 
 
 def order(selection: Selection, rounds: int = 1, **not_run: str) -> list[tuple[str, str]]:
@@ -22,12 +32,15 @@ def test_by_default_each_figure_has_the_peers_it_is_about() -> None:
     for figure, peer in order(Selection()):
         peers.setdefault(figure, []).append(peer)
     assert peers == {
-        "pps": ["plain", "iptables", "nft", "python", "native", "ebpf"],
-        "saturated": ["plain", "iptables", "nft", "ebpf"],
-        "cps": ["plain", "iptables", "nft", "haproxy", "nginx", "python", "native", "ebpf"],
-        "keepalive": ["plain", "iptables", "nft", "haproxy", "nginx", "python", "native", "ebpf"],
-        "latency": ["plain", "iptables", "nft", "haproxy", "nginx", "native", "ebpf"],
-        "bulk": ["plain", "iptables", "nft", "haproxy", "nginx", "python", "native", "ebpf"],
+        "pps": [*KERNELS, "python", "native", "ebpf"],
+        "sizes": [*KERNELS, "native", "ebpf"],
+        "crowd": [*KERNELS, "native", "ebpf"],
+        "saturated": [*KERNELS, "ebpf"],
+        "cpu": [*KERNELS, "python", "native", "ebpf"],
+        "cps": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
+        "keepalive": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
+        "latency": [*KERNELS, "haproxy", "nginx", "native", "ebpf"],
+        "bulk": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
         "flows": ["native", "ebpf"],
         "overload": ["native", "native-tuned"],
         "picks": ["python", "native"] if not FIGURES["picks"].obstacle(PEERS["native"]) else ["python"],
@@ -56,11 +69,44 @@ def test_what_is_named_is_measured_where_it_can_be(
     assert order(selection) == turns
 
 
-def test_the_load_of_latency_is_known_before_its_first_turn() -> None:
-    turns = order(Selection())
-    assert turns.index(("keepalive", "plain")) < min(
-        place for place, (figure, _) in enumerate(turns) if figure == "latency"
+@pytest.mark.parametrize("quick", [False, True])
+def test_what_a_load_is_a_share_of_is_known_before_the_first_turn_at_it(quick: bool) -> None:
+    turns = order(Selection(quick=quick))
+
+    def places(wanted: str) -> list[int]:
+        return [place for place, (figure, _) in enumerate(turns) if figure == wanted]
+
+    assert turns.index(("keepalive", "plain")) < min(places("latency"))
+    assert max(places("pps")) < min(places("cpu"))
+
+
+def test_a_quick_run_has_every_figure_and_one_peer_of_a_kind() -> None:
+    turns = order(Selection(quick=True))
+    assert {figure for figure, _ in turns} == set(FIGURES)
+    assert {"nft", "ipvs-masq", "nginx", "python"}.isdisjoint(peer for _, peer in turns)
+    assert {"plain", "iptables", "ipvs", "haproxy", "native", "ebpf"} <= {peer for _, peer in turns}
+
+
+def test_who_is_named_is_measured_in_a_quick_run_too() -> None:
+    assert order(Selection(peers=["nft"], figures=["pps"], quick=True)) == [("pps", "nft")]
+    assert ("pps", "nft") in order(Selection(peers=["nft"], quick=True))
+
+
+def test_kernel_nat_has_no_more_flows_than_conntrack_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    limit = tmp_path / "max"
+    monkeypatch.setattr(crowd, "_CONNTRACK_MAX", limit)
+    limit.write_text("65536\n")
+    assert (
+        crowd.obstacle(PEERS["iptables"])
+        == "has room for 65536 connections only, the host's nf_conntrack_max"
     )
+    assert [crowd.obstacle(PEERS[name]) for name in ("plain", "ebpf")] == [None, None]
+    limit.write_text("110000\n")
+    assert crowd.obstacle(PEERS["iptables"]) is None
+    limit.unlink()
+    assert crowd.obstacle(PEERS["iptables"]) is None
 
 
 def test_nobody_is_always_first() -> None:
