@@ -198,6 +198,17 @@ class Director:
     ) -> None:
         """Serve one VIP:vport, for now without servers."""
 
+    def change_service(
+        self,
+        service: int,
+        *,
+        scheduler: tuple[str | None, int, int] | None,  # name, seed, flags; None: the one it has goes on
+        timeouts: Iterable[int],
+        persistence: tuple[int, int] | None,
+        one_packet: bool,
+    ) -> None:
+        """Give a service new settings; flows it has are not touched."""
+
     def remove_service(self, service: int, /) -> None:
         """Open no more flows for a service; those it has live on."""
 
@@ -209,7 +220,8 @@ class Director:
     ) -> None:
         """Make *servers* the list a service schedules from.
 
-        Those it has already keep flows and counts; those not named live on as long as their flows.
+        Those it has already keep flows and counts; those not named live on as long as their flows, and
+        are shown until forget_servers().
         """
 
     def set_server(
@@ -259,7 +271,16 @@ class Director:
         """
 
     def servers(self) -> list[Server]:
-        """Return what is counted for each server, also of those that left their list and have flows."""
+        """Return what is counted for each server, also of those that left their list."""
+
+    def forget_servers(self) -> list[Server]:
+        """Forget servers that left their list and have no flows; return what was counted for them."""
+
+    def end_flows(self, server: int, cursor: int, limit: int, now: int) -> tuple[list[Flow], int | None]:
+        """End at most *limit* flows of a server from *cursor* (first 0) on.
+
+        Returns them, as they were at their end, and the next cursor, None when there are no more.
+        """
 
     def flows(self, cursor: int, limit: int) -> tuple[list[Flow], int | None]:
         """Return at most *limit* flows from *cursor* (first 0) on, and the next cursor, None at the end.

@@ -106,6 +106,16 @@ def main(count: int) -> None:
         with suppress(ValueError):
             director.set_servers(service, [server(1), server(1)])
     churn(director, count)
+    for scheduler in (("wlc", 0, 0), (None, 0, 0), ("mh", 1, 0), None):
+        director.change_service(
+            SERVICE, scheduler=scheduler, timeouts=[SECOND] * 7, persistence=None, one_packet=False
+        )
+    for client in range(1000):
+        director.decide(datagram(client), 1 << 49)
+    for number in range(10, 16):
+        director.end_flows(number, 0, 100, 1 << 49)
+    director.set_servers(SERVICE, [])
+    director.forget_servers()
     director.remove_service(2)
     director.decide(datagram(1), 1 << 50)
     del director

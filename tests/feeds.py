@@ -138,16 +138,22 @@ class NativeFeed:
     def expire(self, now: int) -> None:
         self.now = now
         self.engine._director.expire(now, 1 << 30)
+        self.engine._forget_servers()  # as its expire() does
 
 
 FEEDS: dict[str, type[PythonFeed] | type[NativeFeed]] = {"python": PythonFeed, "native": NativeFeed}
 
 
 def make_feed(
-    engine: str, net: Net, *services: VirtualService, ports: PortRange = PORTS, queue: int = 1
+    engine: str,
+    net: Net,
+    *services: VirtualService,
+    ports: PortRange = PORTS,
+    queue: int = 1,
+    flow_limit: int = 100,
 ) -> Feed:
     """Make an engine that serves *services*, by default a web service on three servers by turns."""
-    setup = Setup(100, 10, 10, (ip_address(net.lip),), ports, SECOND, (), seed=1)
+    setup = Setup(flow_limit, 10, 10, (ip_address(net.lip),), ports, SECOND, (), seed=1)
     return FEEDS[engine](setup, list(services) or [web(net)], queue)
 
 

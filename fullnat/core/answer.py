@@ -27,9 +27,12 @@ class Answers:
         self.suppressed = 0  # answers not given because of the limit
         self._limit = TokenBucket(RATE, BURST)
 
-    def refuse(self, view: PacketView, reason: Reason, now: int) -> Decision:
-        """Return the decision that refuses *view* for *reason*, whose verdict is REPLY."""
-        if not self._admit(now):
+    def refuse(self, view: PacketView, reason: Reason, now: int, *, is_due: bool = False) -> Decision:
+        """Return the decision that refuses *view* for *reason*, whose verdict is REPLY.
+
+        An answer that *is_due* is given whatever the limit says: we ended what the packet is part of.
+        """
+        if not is_due and not self._admit(now):
             return Decision(Verdict.REPLY, reason)
         if reason in _SOFT:
             reply = icmp.build_unreachable(view, icmp.HOST_UNREACHABLE[view.family])

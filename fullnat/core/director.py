@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from fullnat.core import icmp
 from fullnat.core.addr import TCP, UDP, Endpoint, IPAddress
 from fullnat.core.answer import Answers
+from fullnat.core.ended import EndedFlows
 from fullnat.core.flow import Decision, Flow, FlowTable, Half, Release
 from fullnat.core.fragment import FragmentTable
 from fullnat.core.ident import Identifications
@@ -79,6 +80,7 @@ class Director:
         self.path_mtu = path_mtu or PathMtu()
         self.counters = [0] * len(Reason)
         self.answers = Answers()
+        self.ended = EndedFlows()
         self.openings = UNLIMITED  # new flows that may still be opened: see admit()
         self.scheduler_error = ""  # what the last failing scheduler said
         self._identifications = Identifications(seed)
@@ -127,10 +129,23 @@ class Director:
         for flow in self.flows.expire(now, budget):
             self._finish(flow, now)
         self.persistence.expire(now)
+        self.ended.expire(now)
         dropped = self.fragments.expire(now)
         for held in dropped:
             self.counters[held.decision.reason] += 1
         return dropped
+
+    def end_flows(self, flows: Iterable[Flow], now: int) -> list[Flow]:
+        """End those of *flows* that are not over yet, and return them."""
+        ended = [flow for flow in flows if not flow.is_over]
+        for flow in ended:
+            self.flows.remove(flow)
+            # It may be in full use: its port rests, however long it was silent.
+            self.pool.release(flow.protocol, flow.local, flow.server.endpoint, now, now)
+            self._uncount(flow, now)
+            if flow.protocol == TCP:
+                self.ended.add(flow, now)
+        return ended
 
     # A packet of a known flow.
 
@@ -194,6 +209,9 @@ class Director:
     # A packet that may open a flow.
 
     def _open(self, view: PacketView, now: int) -> Decision:
+        farewell = self._answer_ended(view, now) if len(self.ended) else None
+        if farewell is not None:
+            return farewell
         service = self.services.get((view.protocol, key_destination(view.key)))
         if service is None:
             is_local = view.daddr in self._local_addresses
@@ -209,6 +227,18 @@ class Director:
         if not self.openings and not service.one_packet:
             return self._constants[Reason.OVERLOADED]
         return self._open_flow(service, view, now, Reason.FLOW_OPENED)
+
+    def _answer_ended(self, view: PacketView, now: int) -> Decision | None:
+        """Return the decision that resets *view* if it is of a flow that we ended.
+
+        A SYN is about the next connection, and a RST needs no answer (RFC 9293, section 3.5.2).
+        """
+        if view.protocol != TCP or view.flags & RST or is_opening_syn(view.flags):
+            return None
+        is_first = self.ended.tell(view.key, now)
+        if is_first is None:
+            return None
+        return self.answers.refuse(view, Reason.FLOW_ENDED, now, is_due=is_first)
 
     def _open_flow(
         self,
@@ -251,6 +281,7 @@ class Director:
         service.flow_opened(server)
         if service.persistence is not None:
             self.persistence.hold(service, client.address, server, now)
+            flow.held_mask = service.persistence.mask
         self._count(flow.inbound, len(view.data))
         return Decision(Verdict.FORWARD, reason, self._rewrite(flow.inbound, view), flow.inbound)
 
@@ -284,8 +315,8 @@ class Director:
 
     def _uncount(self, flow: Flow, now: int) -> None:
         flow.service.flow_ended(flow.server, flow.is_active)
-        if flow.service.persistence is not None:
-            self.persistence.release(flow.service, flow.client.address, flow.server, now)
+        if flow.held_mask is not None:
+            self.persistence.release(flow.service, flow.client.address, flow.server, now, flow.held_mask)
 
     def _refuse(self, view: PacketView, reason: Reason, now: int) -> Decision:
         if reason.verdict is Verdict.REPLY:

@@ -28,6 +28,7 @@ from fullnat.core.service import RealServer, VirtualService
 from fullnat.core.tcp import TcpState, UdpState, state_name
 
 _SLOT = 1_000_000_000  # nanoseconds of one list of the calendar
+_NO_SLOT = -1  # of a flow that is not in the table
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Flow:
 
     __slots__ = (
         "created",
+        "held_mask",
         "inbound",
         "last_seen",
         "local",
@@ -106,6 +108,7 @@ class Flow:
         self.server = server
         self.local = local
         self.one_packet = service.one_packet
+        self.held_mask: int | None = None  # prefix length of the persistence template it holds
         to_server = reverse_key(outbound_key)
         to_client = reverse_key(inbound_key)
         self.inbound = Half(self, True, Rewrite(inbound_key, to_server))
@@ -125,6 +128,11 @@ class Flow:
     def virtual(self) -> Endpoint:
         """VIP:vport."""
         return key_endpoints(self.inbound.key)[1]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it left the table."""
+        return self.slot == _NO_SLOT
 
     @property
     def is_active(self) -> bool:
@@ -191,7 +199,7 @@ class FlowTable:
         else:
             del table[flow.inbound.key]
         self._count -= 1
-        flow.slot = -1
+        flow.slot = _NO_SLOT
 
     def set_timeout(self, flow: Flow, timeout: int) -> None:
         """Give *flow* another idle timeout, counted from its last packet."""

@@ -23,6 +23,7 @@ from fullnat.core.flow import Decision, Half, Release
 from fullnat.core.packet import PacketView
 from fullnat.core.reason import Reason, Verdict
 from fullnat.core.rewrite import Identify
+from fullnat.core.service import RealServer
 from fullnat.core.timeouts import SECOND
 
 LIFETIME = 5 * SECOND
@@ -102,6 +103,13 @@ class FragmentTable:
         self._held -= len(datagram.held)
         datagram.held = []
         return released
+
+    def forget_server(self, server: RealServer) -> None:
+        """Forward no more fragments in flows of *server*; looks at all datagrams."""
+        for datagram in self._datagrams.values():
+            half = datagram.decision.half if datagram.decision else None
+            if half is not None and half.flow.server is server:
+                datagram.decision = _NOT_FORWARDED
 
     def _find(self, key: bytes, now: int) -> _Datagram | None:
         """Return the record of *key*, made now if there is room."""

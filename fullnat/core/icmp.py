@@ -76,11 +76,11 @@ def is_echo_request(view: PacketView) -> bool:
 def _is_intact(view: PacketView) -> bool:
     """Whether the ICMP checksum is right."""
     message = view.data[view.l4 :]
-    pseudo = b"" if view.family == 4 else _pseudo_header(view.data[8:40], len(message), ICMPV6)
+    pseudo = b"" if view.family == 4 else pseudo_header(view.data[8:40], len(message), ICMPV6)
     return checksum(pseudo, message) == 0
 
 
-def _pseudo_header(addresses: bytes, length: int, protocol: int) -> bytes:
+def pseudo_header(addresses: bytes, length: int, protocol: int) -> bytes:
     """Return the pseudo header of RFC 9293 section 3.1 and RFC 8200 section 8.1."""
     if len(addresses) == 8:
         return addresses + bytes((0, protocol)) + length.to_bytes(2, "big")
@@ -135,7 +135,7 @@ class RelayError:
             message = _with_checksum(message, b"")
             head = view.data[:10] + b"\0\0" + outer + view.data[20 : view.l4]
             return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + message
-        message = _with_checksum(message, _pseudo_header(outer, len(message), ICMPV6))
+        message = _with_checksum(message, pseudo_header(outer, len(message), ICMPV6))
         return view.data[:8] + outer + view.data[40 : view.l4] + message
 
     def _rewrite_quoted(self, view: PacketView) -> bytes:
@@ -167,24 +167,24 @@ def _with_checksum(message: bytes, pseudo: bytes) -> bytes:
     return message[:2] + checksum(pseudo, message).to_bytes(2, "big") + message[4:]
 
 
-# What we say ourselves.  All take the packet they answer, and answer from its destination.
+# What we say ourselves.  But for the first, all take the packet they answer, and answer from its destination.
 
 
-def _ip_packet(view: PacketView, protocol: int, body: bytes) -> bytes:
-    """Return *body* in a packet from the destination of *view* to its source."""
-    if view.family == 6:
+def build_packet(addresses: bytes, protocol: int, body: bytes) -> bytes:
+    """Return *body* in an IP packet whose *addresses* are source and destination as they stand in it."""
+    if len(addresses) == 32:
         head = b"\x60\0\0\0" + len(body).to_bytes(2, "big") + bytes((protocol, _HOP_LIMIT))
-        return head + view.daddr + view.saddr + body
+        return head + addresses + body
     length = (20 + len(body)).to_bytes(2, "big")
-    head = b"\x45\0" + length + b"\0\0\x40\0" + bytes((_HOP_LIMIT, protocol, 0, 0)) + view.daddr + view.saddr
+    head = b"\x45\0" + length + b"\0\0\x40\0" + bytes((_HOP_LIMIT, protocol, 0, 0)) + addresses
     return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + body
 
 
 def _icmp_packet(view: PacketView, message: bytes) -> bytes:
     if view.family == 4:
-        return _ip_packet(view, ICMP, _with_checksum(message, b""))
-    pseudo = _pseudo_header(view.daddr + view.saddr, len(message), ICMPV6)
-    return _ip_packet(view, ICMPV6, _with_checksum(message, pseudo))
+        return build_packet(view.daddr + view.saddr, ICMP, _with_checksum(message, b""))
+    pseudo = pseudo_header(view.daddr + view.saddr, len(message), ICMPV6)
+    return build_packet(view.daddr + view.saddr, ICMPV6, _with_checksum(message, pseudo))
 
 
 def build_echo_reply(view: PacketView) -> bytes:
@@ -209,6 +209,7 @@ def build_reset(view: PacketView) -> bytes:
         sequence, acknowledgment, flags = b"\0\0\0\0", number.to_bytes(4, "big"), RST | ACK
     ports = data[l4 + 2 : l4 + 4] + data[l4 : l4 + 2]
     segment = ports + sequence + acknowledgment + bytes((0x50, flags)) + b"\0\0" + b"\0\0\0\0"
-    pseudo = _pseudo_header(view.daddr + view.saddr, len(segment), TCP)
+    addresses = view.daddr + view.saddr
+    pseudo = pseudo_header(addresses, len(segment), TCP)
     segment = segment[:16] + checksum(pseudo, segment).to_bytes(2, "big") + segment[18:]
-    return _ip_packet(view, TCP, segment)
+    return build_packet(addresses, TCP, segment)

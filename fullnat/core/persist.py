@@ -18,7 +18,8 @@ Rules.
      client its server on a later flow; a flow that is open is never touched.
 
 The prefix length is the service's own, 0-32 or 0-128 by the family of its address.  Prefix 0 puts all
-clients on one server.
+clients on one server.  When a service is given another length, or none, templates of the old one lead
+nowhere any more: they go with their time, or lead again if the service has that length again before.
 """
 
 from __future__ import annotations
@@ -107,10 +108,18 @@ class PersistenceTable:
         self._note_flow(service, client_address, server, now, held=1)
 
     def release(
-        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
+        self,
+        service: VirtualService,
+        client_address: IPAddress,
+        server: RealServer,
+        now: int,
+        mask: int | None = None,
     ) -> None:
-        """Undo one hold() because its flow ended; nothing happens if the template went meanwhile."""
-        template = self._find_for(service, client_address, server, now)
+        """Undo one hold() because its flow ended; nothing happens if the template went meanwhile.
+
+        *mask* is the prefix length at the time of the hold, if the service may have another by now.
+        """
+        template = self._find_for(_key(service, client_address, mask), server, now)
         if template is not None and template.flows:
             template.flows -= 1
             # Re-armed only if its flows outlived its time, as in IPVS.
@@ -127,11 +136,9 @@ class PersistenceTable:
         self._now = now
         return len(self._templates.expire(now))
 
-    def _find_for(
-        self, service: VirtualService, client_address: IPAddress, server: RealServer, now: int
-    ) -> Template | None:
+    def _find_for(self, key: TemplateKey, server: RealServer, now: int) -> Template | None:
         self._now = now
-        template = self._templates.get(_key(service, client_address))
+        template = self._templates.get(key)
         return template if template is not None and template.server is server else None
 
     def _note_flow(
@@ -139,9 +146,10 @@ class PersistenceTable:
     ) -> None:
         if service.persistence is None:
             return
-        template = self._find_for(service, client_address, server, now)
+        key = _key(service, client_address)
+        template = self._find_for(key, server, now)
         if template is None:
-            template = Template(_key(service, client_address), service, server)
+            template = Template(key, service, server)
         template.service = service
         template.due = now + service.persistence.timeout
         template.flows += held
@@ -152,13 +160,13 @@ class PersistenceTable:
         self._templates[template.key] = template
 
 
-def _key(service: VirtualService, client_address: IPAddress) -> TemplateKey:
-    # A service without persistence has no templates, so that any length will do.
-    length = client_address.max_prefixlen if service.persistence is None else service.persistence.mask
+def _key(service: VirtualService, client_address: IPAddress, mask: int | None = None) -> TemplateKey:
+    # A service that never had persistence has no templates, so that any length will do.
+    own = client_address.max_prefixlen if service.persistence is None else service.persistence.mask
+    length = own if mask is None else mask
     prefix = int(client_address) >> (client_address.max_prefixlen - length)
     return TemplateKey(service.protocol, service.listen, length, prefix)
 
 
 def _may_keep(service: VirtualService, server: RealServer) -> bool:
-    is_listed = server.position < len(service.servers) and service.servers[server.position] is server
-    return is_listed and server.admin is not Admin.DISABLED and server.health is not Health.DOWN
+    return service.has(server) and server.admin is not Admin.DISABLED and server.health is not Health.DOWN

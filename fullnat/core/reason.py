@@ -55,6 +55,7 @@ class Reason(IntEnum):
     # Answered.
     ECHO_ANSWERED = Verdict.REPLY, "ping of a virtual address that no interface has"
     NO_FLOW = Verdict.REPLY, "TCP to a service, not a SYN and in no known flow"
+    FLOW_ENDED = Verdict.REPLY, "TCP of a flow that was ended on request a moment ago"
     NO_SERVER = Verdict.REPLY, "no real server may take the flow"
     NO_LOCAL_PORT = Verdict.REPLY, "every local port towards the chosen server is taken or resting"
     TABLE_FULL = Verdict.REPLY, "the flow table is at its limit"

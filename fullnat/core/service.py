@@ -69,6 +69,7 @@ class RealServer:
         "packets_in",
         "packets_out",
         "position",
+        "share",
         "upper",
         "weight",
     )
@@ -84,6 +85,7 @@ class RealServer:
         # quarters round up (ip_vs_unbind_dest in net/netfilter/ipvs/ip_vs_conn.c).
         self.lower = -(-upper * 3 // 4) if lower is None else lower
         self.position = 0  # place in the service's list; schedulers break ties by it
+        self.share = 1  # what schedulers see its weight multiplied by: rotation.py
         self.overloaded = False
         self.active = 0
         self.inactive = 0
@@ -149,16 +151,21 @@ class VirtualService:
             chosen = self.scheduler.schedule(request)
             if chosen is None:
                 return None
-            # A user's class may return anything; position finds a server of ours without a search.
-            if (
-                isinstance(chosen, RealServer)
-                and chosen in self.servers[chosen.position : chosen.position + 1]
-            ):
+            if isinstance(chosen, RealServer) and self.has(chosen):  # a user's class may return anything
                 return chosen
             problem = f"schedule() returned {chosen!r}, which is not in the service"
         except Exception as error:  # a user's scheduler may raise anything
             problem = f"{type(error).__name__}: {error}"
         raise SchedulerError(f"{self.name}: {problem}")
+
+    def has(self, server: RealServer) -> bool:
+        """Whether *server* is in the list to schedule from; one that left it has its old position."""
+        return server.position < len(self.servers) and self.servers[server.position] is server
+
+    def set_scheduler(self, scheduler: Scheduler) -> None:
+        """Have *scheduler* pick from now on; what its attach() raises leaves the one there was."""
+        scheduler.attach(self.servers)
+        self.scheduler = scheduler
 
     def set_servers(self, servers: list[RealServer]) -> None:
         """Make *servers* the list to schedule from, in this order."""
@@ -172,6 +179,11 @@ class VirtualService:
         server.configured_weight = weight
         self._refresh_weight(server)
 
+    def set_share(self, server: RealServer, share: int) -> None:
+        """Have schedulers see the weight of *server* multiplied by *share*."""
+        server.share = share
+        self._refresh_weight(server)
+
     def set_thresholds(self, server: RealServer, upper: int, lower: int) -> None:
         """Set the limits of *server* and see whether the flows it has overload it now.
 
@@ -180,10 +192,7 @@ class VirtualService:
         """
         stays = server.overloaded and 0 < upper <= server.upper
         server.upper, server.lower = upper, lower
-        overloaded = server.flows >= max(lower, 1) if stays else 0 < upper <= server.flows
-        if overloaded != server.overloaded:
-            server.overloaded = overloaded
-            self.scheduler.server_changed(server)
+        self._set_overloaded(server, server.flows >= max(lower, 1) if stays else 0 < upper <= server.flows)
 
     def set_admin(self, server: RealServer, admin: Admin) -> None:
         """Record what the operator wants of *server*."""
@@ -196,18 +205,27 @@ class VirtualService:
         self._refresh_weight(server)
 
     def _refresh_weight(self, server: RealServer) -> None:
-        weight = effective_weight(server.configured_weight, server.admin, server.health)
+        weight = effective_weight(server.configured_weight, server.admin, server.health) * server.share
         if weight != server.weight:
             server.weight = weight
+            self._tell_changed(server)
+
+    def _set_overloaded(self, server: RealServer, overloaded: bool) -> None:
+        if overloaded != server.overloaded:
+            server.overloaded = overloaded
+            self._tell_changed(server)
+
+    def _tell_changed(self, server: RealServer) -> None:
+        """Have the scheduler hear of *server*, unless it may pick another at that position by now."""
+        if self.has(server):
             self.scheduler.server_changed(server)
 
     def flow_opened(self, server: RealServer) -> None:
         """Count a new flow, inactive at first; it may overload the server."""
         server.connections += 1
         server.inactive += 1
-        if server.upper and not server.overloaded and server.flows >= server.upper:
-            server.overloaded = True
-            self.scheduler.server_changed(server)
+        if server.upper and server.flows >= server.upper:
+            self._set_overloaded(server, True)
         self.scheduler.flows_changed(server)
 
     def flow_activated(self, server: RealServer) -> None:
@@ -228,7 +246,6 @@ class VirtualService:
             server.active -= 1
         else:
             server.inactive -= 1
-        if server.overloaded and server.flows < max(server.lower, 1):
-            server.overloaded = False
-            self.scheduler.server_changed(server)
+        if server.flows < max(server.lower, 1):
+            self._set_overloaded(server, False)
         self.scheduler.flows_changed(server)

@@ -17,13 +17,16 @@ Contract for packets, held by tests/unit/test_datapath.py and the packet rows of
 Contract for changes, held by tests/unit/test_datapath.py for every engine:
   5. A change takes effect for the next packet, without stopping, and never disturbs a flow it does
      not concern.  Flows outlive the service and the server they were opened for.
-  6. Settings of a server are changed through its VirtualService, and then told by server_changed().
+  6. Settings of a server are changed through its VirtualService, and then told by server_changed();
+     those of a service by service_changed().
+  7. Counts of a RealServer only grow, but for its flows: they go on when it leaves its list and when
+     it comes back, and whatever was counted in between is not lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, Protocol
@@ -179,6 +182,26 @@ class Datapath(Protocol):
 
     def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
         """Make *servers* those of *service*, in this order; one that was there keeps its counts."""
+        ...
+
+    def service_changed(self, service: VirtualService) -> None:
+        """Take over scheduler, persistence, timeouts and one_packet of *service*, which is served.
+
+        Set them before: the scheduler by its set_scheduler(), with the counts as the last refresh()
+        left them; an engine that has others by now tells them to a user's class.  A flow gets one of
+        the new timeouts when its state changes next, and until then has the one it has.  Templates
+        of another prefix length lead nowhere any more.
+        """
+        ...
+
+    def end_flows(self, server: RealServer) -> AsyncIterator[Sequence[FlowRecord]]:
+        """End the flows that *server* has, listed or not, and yield them as they end, some at a time.
+
+        They are off its counts, their local ports rest, and fragments under way are dropped: no
+        packet meets a flow that was yielded.  TCP ends are reset by what they send next; those that
+        are silent, and UDP ones, are told by core/farewell.py.  Flows that open meanwhile may
+        be among them, so whoever wants the server empty first takes its weight away.
+        """
         ...
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None:

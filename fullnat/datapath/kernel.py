@@ -7,7 +7,7 @@ It takes no packets, so it counts none and has no flows: the kernel's tools show
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from fullnat.core.addr import IPAddress
 from fullnat.core.lport import PortUse
@@ -75,6 +75,15 @@ class KernelDatapath:
     def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
         """Make *servers* those of *service*."""
         service.set_servers(servers)
+
+    def service_changed(self, service: VirtualService) -> None:
+        """Nothing is kept of it here."""
+
+    async def end_flows(self, server: RealServer) -> AsyncIterator[Sequence[FlowRecord]]:
+        """None are ours."""
+        nothing: tuple[Sequence[FlowRecord], ...] = ()
+        for flows in nothing:
+            yield flows
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None:
         """Nothing is kept of it here."""

@@ -16,17 +16,19 @@ Rules.
      what flows_changed() promises; each pick counts at once for the rest of the batch, and the truth
      replaces that when the next batch comes.
   3. Packets of one flow in one batch are one question.  Not so where every datagram is scheduled anew.
-  4. A number is forgotten when C no longer reports it: a server lives as long as its flows.
+  4. What C counts for a number is added to the object it stands for, difference by difference.  A
+     number is forgotten when C says so, with the last of its counts: a server lives as long as its
+     flows.  When it comes back it has another, and so it has in another service of the same listen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fullnat.core.addr import Endpoint, IPAddress
 from fullnat.core.lport import PortUse
@@ -49,11 +51,15 @@ from fullnat.datapath.queue_table import Drops, read_drops, require_free
 if TYPE_CHECKING:
     from fullnat import _native
 
-_ABI = 2  # of the extension this module was written for
+_ABI = 3  # of the extension this module was written for
 _BATCH = 64  # upcalls taken at once
-_CHUNK = 4096  # flows read at once
+_CHUNK = 4096  # flows read or ended at once
+_HANDFUL = 256  # flows shown at once, of those that were ended
 _SMALLEST_MTU = 68  # that C takes, and IPv4 allows: RFC 791, section 3.2
 _FLAGS = {"port": 1, "fallback": 2}  # enum fn_scheduler_flag, csrc/native/sched.h
+
+# What is counted for a server, but for `overloaded`.
+_COUNTS = ("active", "inactive", "connections", "packets_in", "packets_out", "bytes_in", "bytes_out")
 
 _Answer = tuple[int | None, bool]  # the number of a server or None, and whether the scheduler failed
 
@@ -68,6 +74,22 @@ def require_extension() -> None:
         raise Unsupported("engine native", f"{cause}; {remedy}") from None
     if extension.ABI != _ABI:
         raise Unsupported("engine native", "fullnat._native is of another version; install fullnat again")
+
+
+@dataclass(slots=True)
+class _Known:
+    """A server that C has, or had when it was last asked."""
+
+    service: VirtualService
+    server: RealServer
+    of: int  # the number of its service
+    active: int = 0  # what of its counts is in *server*
+    inactive: int = 0
+    connections: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 class NativeDatapath:
@@ -108,9 +130,12 @@ class NativeDatapath:
         self._cpus = cpus
         self._clock = clock
         self._services: dict[int, VirtualService] = {}  # those served, by number
-        self._servers: dict[int, tuple[VirtualService, RealServer]] = {}  # by number, as long as C has it
-        self._numbers: dict[VirtualService | RealServer, int] = {}
+        self._servers: dict[int, _Known] = {}  # by number, as long as C has it
+        self._numbers: dict[VirtualService, int] = {}
+        self._server_numbers: dict[tuple[int, RealServer], int] = {}  # by the number of their service
         self._last_number = 0
+        self._schedulers: dict[int, Scheduler] = {}  # those C was told of, by the number of their service
+        self._picked: list[RealServer] = []  # counted here before C says so: rule 2
         self._flows_limit = setup.flow_limit
         self._scheduler_error = ""
         self._drops = Drops()  # what the kernel had counted when the queues were unbound
@@ -167,32 +192,50 @@ class NativeDatapath:
         """End idle flows, in another thread: C does it without the GIL."""
         assert self._engine is not None
         await asyncio.get_running_loop().run_in_executor(None, self._engine.expire, now)
+        self._forget_servers()
 
     # What control reads.
 
     def refresh(self) -> None:
         """Read the counts of all servers, and forget those that are gone."""
-        alive = set()
+        before = {server: _load(server) for server in self._picked}
+        self._retract_picks()
         for row in self._director.servers():
-            alive.add(row.server)
-            self._take_counts(*self._servers[row.server], row)
-        for number in self._servers.keys() - alive:
-            _, server = self._servers.pop(number)
-            del self._numbers[server]
+            self._take_counts(row, before)
+        self._forget_servers()
 
-    def _take_counts(self, service: VirtualService, server: RealServer, row: _native.Server) -> None:
-        was = server.active, server.inactive, server.overloaded
-        server.active, server.inactive, server.overloaded = row.active, row.inactive, row.overloaded
-        server.connections = row.connections
-        server.packets_in, server.packets_out = row.packets_in, row.packets_out
-        server.bytes_in, server.bytes_out = row.bytes_in, row.bytes_out
-        if was != (row.active, row.inactive, row.overloaded) and _name_in_c(service.scheduler) is None:
-            self._tell_scheduler(service, server, is_availability=was[2] != row.overloaded)
+    def _retract_picks(self) -> None:
+        for server in self._picked:
+            server.connections -= 1
+            server.inactive -= 1
+        self._picked.clear()
+
+    def _forget_servers(self) -> None:
+        """Take the last counts of servers that left their list and have no flows."""
+        for row in self._director.forget_servers():
+            self._take_counts(row, {})
+            known = self._servers.pop(row.server)
+            del self._server_numbers[known.of, known.server]
+
+    def _take_counts(self, row: _native.Server, before: dict[RealServer, _Load]) -> None:
+        """Add what *row* has more than when it was read last; *before* are loads as schedulers know them."""
+        known = self._servers[row.server]
+        service, server = known.service, known.server
+        was = before.get(server) or _load(server)
+        for name in _COUNTS:
+            count = getattr(row, name)
+            setattr(server, name, getattr(server, name) + count - getattr(known, name))
+            setattr(known, name, count)
+        if known.of not in self._services:
+            return  # nobody schedules it
+        server.overloaded = row.overloaded
+        if was != _load(server) and _name_in_c(service.scheduler) is None:
+            self._tell_scheduler(service, server, is_availability=was.overloaded != server.overloaded)
 
     def _tell_scheduler(self, service: VirtualService, server: RealServer, *, is_availability: bool) -> None:
         """Have a user's scheduler hear what happened to *server*."""
         try:
-            if is_availability:
+            if is_availability and service.has(server):
                 service.scheduler.server_changed(server)
             service.scheduler.flows_changed(server)
         except Exception as error:  # a user's class may raise anything
@@ -205,26 +248,9 @@ class NativeDatapath:
         while cursor is not None and left > 0:
             rows, cursor = self._director.flows(cursor, min(left, _CHUNK))
             left -= len(rows)
-            yield from map(self._flow_record, rows)
-
-    def _flow_record(self, row: _native.Flow) -> FlowRecord:
-        service, server = self._servers[row.server]
-        client, _ = key_endpoints(row.inbound_key)
-        _, local = key_endpoints(row.outbound_key)
-        return FlowRecord(
-            service,
-            server,
-            client,
-            local,
-            state_name(row.protocol, row.state),
-            row.created,
-            row.last_seen,
-            row.timeout,
-            row.packets_in,
-            row.packets_out,
-            row.bytes_in,
-            row.bytes_out,
-        )
+            for row in rows:
+                known = self._servers[row.server]
+                yield _flow_record(row, known.service, known.server)
 
     def ports(self, now: int) -> Iterator[PortUse]:
         """Yield how each local address stands towards each server that ever had a flow."""
@@ -235,9 +261,9 @@ class NativeDatapath:
     def templates(self) -> Iterator[TemplateRecord]:
         """Yield the persistence templates."""
         for row in self._director.templates():
-            service, server = self._servers[row.server]
+            known = self._servers[row.server]
             clients = ip_network((row.prefix, row.prefix_length))
-            yield TemplateRecord(service, clients, server, row.flows, row.deadline)
+            yield TemplateRecord(known.service, clients, known.server, row.flows, row.deadline)
 
     def statistics(self) -> Statistics:
         """Return what C and the kernel counted."""
@@ -268,29 +294,33 @@ class NativeDatapath:
             (known.protocol, known.listen) == (service.protocol, service.listen) for known in self.services
         ):
             raise ValueError(f"{service} is served already")
-        scheduler, persistence = service.scheduler, service.persistence
-        number = self._number(service)
+        number = self._last_number = self._last_number + 1
+        name, seed, flags = _scheduler_in_c(service.scheduler)
         self._director.add_service(
             number,
             protocol=service.protocol,
             address=service.listen.address.packed,
             port=service.listen.port,
-            scheduler=_name_in_c(scheduler),
-            seed=scheduler.seed,
-            flags=_flags_in_c(scheduler),
+            scheduler=name,
+            seed=seed,
+            flags=flags,
             timeouts=astuple(service.timeouts),
-            persistence=None if persistence is None else (persistence.timeout, persistence.mask),
+            persistence=_persistence_in_c(service),
             one_packet=service.one_packet,
         )
+        self._numbers[service] = number
         self._services[number] = service
+        self._schedulers[number] = service.scheduler
         self._push_servers(service)
         self._leave_out_listens()
 
     def remove_service(self, service: VirtualService) -> None:
         """Open no more flows for *service*, which loses its servers."""
-        if self._services.pop(self._numbers.get(service, 0), None) is None:
+        number = self._numbers.pop(service, None)
+        if number is None:
             raise ValueError(f"{service} is not served")
-        self._director.remove_service(self._numbers.pop(service))
+        self._director.remove_service(number)
+        del self._services[number], self._schedulers[number]
         service.set_servers([])
         self._leave_out_listens()
 
@@ -301,8 +331,42 @@ class NativeDatapath:
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None:
         """Take over weight, admin state, health and thresholds of *server*."""
-        if server in service.servers:
-            self._director.set_server(self._numbers[server], *_settings(server))
+        if service.has(server):
+            number = self._server_numbers[self._numbers[service], server]
+            self._director.set_server(number, *_settings(server))
+
+    def service_changed(self, service: VirtualService) -> None:
+        """Take over scheduler, persistence, timeouts and one_packet of *service*."""
+        number = self._numbers[service]
+        is_same = self._schedulers[number] is service.scheduler
+        self._director.change_service(
+            number,
+            scheduler=None if is_same else _scheduler_in_c(service.scheduler),
+            timeouts=astuple(service.timeouts),
+            persistence=_persistence_in_c(service),
+            one_packet=service.one_packet,
+        )
+        self._schedulers[number] = service.scheduler
+        if not is_same and _name_in_c(service.scheduler) is None:
+            self.refresh()  # it was attached with the counts of the last time
+
+    async def end_flows(self, server: RealServer) -> AsyncIterator[Sequence[FlowRecord]]:
+        """End the flows of *server*, in another thread: C does it without the GIL."""
+        for number in [number for number, known in self._servers.items() if known.server is server]:
+            async for flows in self._end_flows(number, self._servers[number].service, server):
+                yield flows
+
+    async def _end_flows(
+        self, number: int, service: VirtualService, server: RealServer
+    ) -> AsyncIterator[Sequence[FlowRecord]]:
+        loop = asyncio.get_running_loop()
+        cursor: int | None = 0
+        while cursor is not None:
+            arguments = number, cursor, _CHUNK, self._clock()
+            rows, cursor = await loop.run_in_executor(None, self._director.end_flows, *arguments)
+            for start in range(0, len(rows), _HANDFUL):
+                yield [_flow_record(row, service, server) for row in rows[start : start + _HANDFUL]]
+                await asyncio.sleep(0)
 
     def set_path_mtu(self, routes: Iterable[Route]) -> None:
         """Clamp MSS by *routes* from now on."""
@@ -318,20 +382,22 @@ class NativeDatapath:
         if self._engine is not None:
             self._engine.set_local_addresses([address.packed for address in addresses])
 
-    def _number(self, thing: VirtualService | RealServer) -> int:
-        """Return the number of *thing*, a new one if it has none."""
-        if thing not in self._numbers:
-            self._last_number += 1
-            self._numbers[thing] = self._last_number
-        return self._numbers[thing]
-
     def _push_servers(self, service: VirtualService) -> None:
+        of = self._numbers[service]
         rows = []
         for server in service.servers:
-            number = self._number(server)
-            self._servers[number] = service, server
-            rows.append((number, server.endpoint.address.packed, server.endpoint.port, *_settings(server)))
-        self._director.set_servers(self._numbers[service], rows)
+            address, port = server.endpoint
+            rows.append((self._number(service, of, server), address.packed, port, *_settings(server)))
+        self._director.set_servers(of, rows)
+
+    def _number(self, service: VirtualService, of: int, server: RealServer) -> int:
+        """Return the number of *server* in *service*, whose own is *of*; a new one if it has none."""
+        number = self._server_numbers.get((of, server))
+        if number is None:
+            number = self._last_number = self._last_number + 1
+            self._server_numbers[of, server] = number
+            self._servers[number] = _Known(service, server, of)
+        return number
 
     def _leave_out_listens(self) -> None:
         """Keep the local ports that services listen on from being handed out."""
@@ -371,12 +437,13 @@ class NativeDatapath:
         if server is None:
             return None, False
         self._count_pick(service, server)
-        return self._numbers[server], False
+        return self._server_numbers[upcall.service, server], False
 
     def _count_pick(self, service: VirtualService, server: RealServer) -> None:
         """Have the rest of the batch see the flow that *server* was picked for."""
         if service.one_packet:
             return  # the flow may be there already
+        self._picked.append(server)
         try:
             service.flow_opened(server)
         except Exception as error:  # a user's class may raise anything
@@ -404,6 +471,47 @@ def _make_director(setup: Setup, hash_key: bytes, now: int, maps: FlowMaps | Non
     except MemoryError:
         needs = f"not enough memory for {setup.flow_limit} flows: lower [limits] flows"
         raise Unsupported("engine native", needs) from None
+
+
+def _flow_record(row: _native.Flow, service: VirtualService, server: RealServer) -> FlowRecord:
+    client, _ = key_endpoints(row.inbound_key)
+    _, local = key_endpoints(row.outbound_key)
+    return FlowRecord(
+        service,
+        server,
+        client,
+        local,
+        state_name(row.protocol, row.state),
+        row.created,
+        row.last_seen,
+        row.timeout,
+        row.packets_in,
+        row.packets_out,
+        row.bytes_in,
+        row.bytes_out,
+    )
+
+
+class _Load(NamedTuple):
+    """What a scheduler is told of a server."""
+
+    active: int
+    inactive: int
+    overloaded: bool
+
+
+def _load(server: RealServer) -> _Load:
+    return _Load(server.active, server.inactive, server.overloaded)
+
+
+def _scheduler_in_c(scheduler: Scheduler) -> tuple[str | None, int, int]:
+    """Return name, seed and flags of *scheduler* as C has them."""
+    return _name_in_c(scheduler), scheduler.seed, _flags_in_c(scheduler)
+
+
+def _persistence_in_c(service: VirtualService) -> tuple[int, int] | None:
+    persistence = service.persistence
+    return None if persistence is None else (persistence.timeout, persistence.mask)
 
 
 def _name_in_c(scheduler: Scheduler) -> str | None:

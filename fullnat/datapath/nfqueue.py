@@ -30,7 +30,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, cast
 
@@ -175,7 +175,7 @@ class NfqueueDatapath:
 
     def flows(self, limit: int | None = None) -> Iterator[FlowRecord]:
         """Yield the flows, at most *limit* of them."""
-        return map(_flow_record, islice(self._director.flows, limit))
+        return map(flow_record, islice(self._director.flows, limit))
 
     def ports(self, now: int) -> Iterator[PortUse]:
         """Yield how each local address stands towards each server that ever had a flow."""
@@ -218,6 +218,18 @@ class NfqueueDatapath:
     def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
         """Make *servers* those of *service*."""
         service.set_servers(servers)
+
+    def service_changed(self, service: VirtualService) -> None:
+        """Do nothing: the director reads this very object."""
+
+    async def end_flows(self, server: RealServer) -> AsyncIterator[Sequence[FlowRecord]]:
+        """End the flows of *server*, a handful between two batches of packets."""
+        flows = [flow for flow in self._director.flows if flow.server is server]
+        for start in range(0, len(flows), BATCH):
+            ended = self._director.end_flows(flows[start : start + BATCH], self._clock())
+            yield list(map(flow_record, ended))
+            await asyncio.sleep(0)
+        self._director.fragments.forget_server(server)
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None:
         """Do nothing: the director reads this very object."""
@@ -287,7 +299,8 @@ def _copy_whole_packets(queue: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _NLM_F_REQUEST, 0, 0) + body
 
 
-def _flow_record(flow: Flow) -> FlowRecord:
+def flow_record(flow: Flow) -> FlowRecord:
+    """Return what is shown of *flow*."""
     return FlowRecord(
         flow.service,
         flow.server,

@@ -20,6 +20,7 @@ class QueueRow(NamedTuple):
     waiting: int  # packets without a verdict
     queue_dropped: int  # it was full
     user_dropped: int  # the owner's socket was
+    sequence: int = 0  # the number of the last packet given to the owner
 
 
 class Drops(NamedTuple):
@@ -50,7 +51,7 @@ def read_rows(queues: Collection[int]) -> list[QueueRow]:
     except FileNotFoundError:
         return []
     rows = ([int(field) for field in line.split()] for line in lines)
-    return [QueueRow(*row[:3], *row[5:7]) for row in rows if row[0] in queues]
+    return [QueueRow(*row[:3], *row[5:8]) for row in rows if row[0] in queues]
 
 
 def read_drops(queues: Collection[int]) -> Drops:

@@ -224,6 +224,12 @@ struct fn_service *tables_service(uint8_t protocol, const struct fn_endpoint *li
 	return service;
 }
 
+void tables_set_persistence(struct fn_service *service, bool is_persistent, uint8_t mask)
+{
+	service->is_persistent = is_persistent;
+	service->persistence_mask = mask;
+}
+
 struct fn_server *tables_server(struct fn_service *service, uint32_t id)
 {
 	struct fn_server *server = calloc(1, sizeof(*server));

@@ -18,7 +18,7 @@ from fullnat.core.service import VirtualService
 from tests.twins.core import HEADERS, HERE, compile_c
 
 NATIVE = HEADERS.parent / "native"
-SOURCES = ("flow", "flow_memory", "lport", "persist", "mtu")
+SOURCES = ("flow", "flow_memory", "lport", "persist", "mtu", "ended")
 ALLOCATORS = ("malloc", "calloc", "realloc", "aligned_alloc", "free", "mmap", "munmap")
 SANITIZERS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 INBOUND, OUTBOUND = 0, 1
@@ -109,6 +109,7 @@ class CFlow(ctypes.Structure):
         ("protocol", ctypes.c_uint8),
         ("key_size", ctypes.c_uint8),
         ("one_packet", ctypes.c_bool),
+        ("held_mask", ctypes.c_uint8),
     )
 
 
@@ -183,6 +184,7 @@ i32 tables_live
 p tables_service u8 p b b u8 i64
 p tables_server p u32
 - tables_set_timeout p i64
+- tables_set_persistence p b u8
 - tables_set_server p b b
 u32 tables_holders p
 - tables_free p
@@ -237,10 +239,16 @@ p fn_persistence_table_create u32 p
 u32 fn_persistence_table_count p
 p fn_persistence_table_find p p p i64
 - fn_persistence_table_hold p p p i64
-- fn_persistence_table_release p p p i64
+- fn_persistence_table_release p p p u8 i64
 - fn_persistence_table_forget_server p p
 u32 fn_persistence_table_expire p i64
 b fn_persistence_table_walk p p p
+p fn_ended_table_create u32 p
+- fn_ended_table_destroy p
+u32 fn_ended_table_count p
+- fn_ended_table_add p p i64
+b fn_ended_table_tell p p u32 i64 p
+- fn_ended_table_expire p i64
 p fn_path_mtu_create p u32
 - fn_path_mtu_destroy p
 u32 fn_path_mtu_find p p u32
@@ -646,8 +654,8 @@ class CPersistence:
     def hold(self, server: Pointer, client: IPAddress, now: int) -> None:
         self.library.fn_persistence_table_hold(self.table, server, byref(CAddress.of(client)), now)
 
-    def release(self, server: Pointer, client: IPAddress, now: int) -> None:
-        self.library.fn_persistence_table_release(self.table, server, byref(CAddress.of(client)), now)
+    def release(self, server: Pointer, client: IPAddress, mask: int, now: int) -> None:
+        self.library.fn_persistence_table_release(self.table, server, byref(CAddress.of(client)), mask, now)
 
     def forget_server(self, server: Pointer) -> None:
         self.library.fn_persistence_table_forget_server(self.table, server)
@@ -655,6 +663,33 @@ class CPersistence:
     def expire(self, now: int) -> int:
         expired: int = self.library.fn_persistence_table_expire(self.table, now)
         return expired
+
+
+class CEnded:
+    """struct fn_ended_table."""
+
+    def __init__(self, tables: Tables, limit: int, key: CHashKey) -> None:
+        self.library = tables.library
+        self.table = self.library.fn_ended_table_create(limit, byref(key))
+        assert self.table
+
+    def destroy(self) -> None:
+        self.library.fn_ended_table_destroy(self.table)
+
+    def __len__(self) -> int:
+        count: int = self.library.fn_ended_table_count(self.table)
+        return count
+
+    def add(self, flow: Pointer, now: int) -> None:
+        self.library.fn_ended_table_add(self.table, flow, now)
+
+    def tell(self, key: bytes, now: int) -> bool | None:
+        is_first = ctypes.c_bool(False)
+        found = self.library.fn_ended_table_tell(self.table, key, len(key), now, byref(is_first))
+        return is_first.value if found else None
+
+    def expire(self, now: int) -> None:
+        self.library.fn_ended_table_expire(self.table, now)
 
 
 class CPathMtu:

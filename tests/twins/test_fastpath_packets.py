@@ -50,7 +50,7 @@ from tests.twins.fastpath import (
 from tests.twins.test_native_director import crowded
 from tests.twins.world import World
 from tests.vectors.case import NETS, V4, Case, Given, Net
-from tests.vectors.directors import Outcome, PythonDirector, Twin, build_python, twin_of
+from tests.vectors.directors import Outcome, PythonDirector, Twin, build_python, end_all_flows, twin_of
 from tests.vectors.rows import all_cases
 from tests.vectors.rows.steps import patched
 from wait import wait_until
@@ -151,6 +151,8 @@ def test_row(case: Case, pair: Build) -> None:
     for step in case.steps:
         now = int(step.at * SECOND)
         assert both.kernel.expire(now) == both.python.expire(now)
+        for director in both if step.ends_flows else ():
+            end_all_flows(director, now)
         assert both.compare(step.packet, now).reason is step.reason
         both.assert_same_tables(now)
 

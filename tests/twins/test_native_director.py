@@ -17,7 +17,14 @@ from fullnat.core.timeouts import PROFILES, SECOND
 from fullnat.datapath.base import Setup
 from tests.twins.world import World
 from tests.vectors.case import NETS
-from tests.vectors.directors import PacketDirector, Twin, build_native, build_python
+from tests.vectors.directors import (
+    NativeDirector,
+    PacketDirector,
+    PythonDirector,
+    Twin,
+    build_native,
+    build_python,
+)
 
 PACKETS = 5000
 SERVERS = 5
@@ -75,7 +82,7 @@ def _change(twins: tuple[PacketDirector, ...], draw: random.Random) -> None:
     openings = draw.choice((0, 1, UNLIMITED, UNLIMITED, UNLIMITED))
     for twin in twins:
         service = twin.services[service_at]
-        server = service.servers[server_at]
+        server = twin.all_servers[service_at * SERVERS + server_at]
         if kind == 0:
             service.set_weight(server, weight)
         elif kind == 1:
@@ -85,6 +92,36 @@ def _change(twins: tuple[PacketDirector, ...], draw: random.Random) -> None:
         else:
             twin.admit(openings)
         twin.server_changed(service, server)
+
+
+def _reload(twins: tuple[PacketDirector, ...], draw: random.Random) -> None:
+    """What a new configuration may do, done to both."""
+    service_at = draw.randrange(len(NETS) * 4)
+    order = draw.sample(range(SERVERS), draw.randrange(SERVERS + 1))
+    scheduler, seed = BUILTIN[draw.choice(sorted(BUILTIN))], draw.randrange(3)
+    profile, shorter, one_packet = draw.choice(list(PROFILES)), draw.randrange(3), draw.random() < 0.5
+    kind = draw.randrange(4)
+    for twin in twins:
+        service = twin.services[service_at]
+        if kind == 0:
+            service.set_scheduler(scheduler(seed=seed))
+        elif kind == 1:
+            service.timeouts = PROFILES[profile]
+        elif kind == 2:
+            whole = 32 if service.listen.family == 4 else 128
+            service.persistence = Persistence(20 * SECOND, whole - shorter) if shorter else None
+        else:
+            service.one_packet = one_packet and service.protocol == UDP
+        twin.service_changed(service)
+        twin.set_servers(service, [twin.all_servers[service_at * SERVERS + at] for at in order])
+
+
+def _end_flows(python: PythonDirector, native: NativeDirector, draw: random.Random, now: int) -> None:
+    at = draw.randrange(len(python.all_servers))
+    theirs = native.end_flows(native.all_servers[at], now)
+    order = [(flow.client, flow.local) for flow in theirs]
+    ours = python.end_flows(python.all_servers[at], now, order)
+    assert [tuple(map(str, flow)) for flow in ours] == [tuple(map(str, flow)) for flow in theirs]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -100,6 +137,10 @@ def test_both_decide_alike(scheduler: str, seed: int) -> None:
             now += draw.choice((3, 20, 100, 400)) * SECOND
         if draw.random() < 0.02:
             _change(twins, draw)
+        if draw.random() < 0.01:
+            _reload(twins, draw)
+        if draw.random() < 0.005:
+            _end_flows(python, native, draw, now)
         if draw.random() < 0.1:
             assert python.expire(now) == native.expire(now)
         packet = world.next()
@@ -121,6 +162,8 @@ def test_the_world_meets_every_reason() -> None:
             if draw.random() < 0.1:
                 director.expire(now)
                 _change((director,), draw)
+            if draw.random() < 0.005:
+                director.end_flows(draw.choice(director.all_servers), now)
             outcome = director.decide(world.next(), now)
             if outcome.out is not None:
                 world.forwarded(outcome.out)

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from fullnat.core.addr import TCP, UDP, Endpoint, IPAddress, PortRange
+from fullnat.core.ended import EndedFlows
 from fullnat.core.flow import Flow, FlowTable
 from fullnat.core.lport import LocalPortPool
 from fullnat.core.mtu import DEFAULT_MTU, PathMtu
@@ -37,6 +38,7 @@ from tests.twins.native_tables import (
     OUTBOUND,
     SANITIZERS,
     WHICH_FLOW,
+    CEnded,
     CFlow,
     CFlowTable,
     CPathMtu,
@@ -1239,7 +1241,7 @@ class Templates:
             self.add_service(
                 make_service(TCP, family, number=number // 2, persistence=persistence, servers=3)
             )
-        self.held: list[tuple[VirtualService, RealServer, IPAddress]] = []
+        self.held: list[tuple[VirtualService, RealServer, IPAddress, int]] = []
 
     def add_service(self, service: VirtualService) -> None:
         self.services.append(service)
@@ -1267,14 +1269,23 @@ class Templates:
         service, server, client = self.any()
         self.twin.hold(service, client, server, self.now)
         self.table.hold(self.there[server], client, self.now)
-        self.held.append((service, server, client))
+        if service.persistence is not None:
+            self.held.append((service, server, client, service.persistence.mask))
         self.full += len(self.table) == self.capacity
 
     def release(self) -> None:
         for _ in range(min(self.random.randrange(3), len(self.held))):
-            service, server, client = self.held.pop(self.random.randrange(len(self.held)))
-            self.twin.release(service, client, server, self.now)
-            self.table.release(self.there[server], client, self.now)
+            service, server, client, mask = self.held.pop(self.random.randrange(len(self.held)))
+            self.twin.release(service, client, server, self.now, mask)
+            self.table.release(self.there[server], client, mask, self.now)
+
+    def change_service(self) -> None:
+        service, _, _ = self.any()
+        if service.persistence is None:
+            return
+        mask = self.random.choice((24, 27, 32) if service.listen.family == 4 else (61, 64, 128))
+        service.persistence = Persistence(service.persistence.timeout, mask)
+        self.tables.library.tables_set_persistence(self.there[service], True, mask)
 
     def forget_server(self) -> None:
         self.expire()
@@ -1320,6 +1331,7 @@ class TestPersistence:
             (templates.release, 14),
             (templates.forget_server, 1),
             (templates.change_server, 1),
+            (templates.change_service, 1),
             (templates.expire, 3),
             (templates.wait, 12),
             (templates.compare, 5),
@@ -1341,8 +1353,8 @@ class TestPersistence:
             client = dice.choice(clients)
             templates.now += dice.randrange(SECOND // 2)
             # One flow ends and, it may be long after, the next begins: out of the heap and back.
-            for step in (templates.table.hold, templates.table.release):
-                step(templates.there[server], client, templates.now)
+            templates.table.hold(templates.there[server], client, templates.now)
+            templates.table.release(templates.there[server], client, 32, templates.now)
             templates.twin.hold(service, client, server, templates.now)
             templates.twin.release(service, client, server, templates.now)
             timeout = dice.randrange(1, 60) * SECOND
@@ -1377,6 +1389,40 @@ class TestPersistence:
         for allocations in range(4):
             with tables.memory_out_after(allocations):
                 assert not tables.library.fn_persistence_table_create(8, hash_key(1, 2).words)
+            assert tables.live == live
+
+
+class TestEnded:
+    @pytest.mark.parametrize(("seed", "limit"), [(1, 1), (2, 2), (3, 7), (4, 24), (5, 1000)])
+    def test_twins_agree(self, tables: Tables, seed: int, limit: int) -> None:
+        flows = Flows(tables, seed, 60)
+        twin, table, known = EndedFlows(limit), CEnded(tables, limit, flows.key), [bytes(12), bytes(36)]
+        for _ in range(3000):
+            dice = flows.random.random()
+            if dice < 0.2:
+                flows.add()
+            elif dice < 0.3 and (flow := flows.any_flow()):
+                twin.add(flow, flows.now)
+                table.add(flows.of[flow], flows.now)
+                known += (flow.inbound.key, flow.outbound.key)
+            elif dice < 0.35:
+                flows.now += flows.random.choice((1, SECOND, 11 * SECOND))
+                flows.expire()
+            elif dice < 0.4:
+                twin.expire(flows.now)
+                table.expire(flows.now)
+            else:
+                key = flows.random.choice(known)
+                assert table.tell(key, flows.now) == twin.tell(key, flows.now)
+            assert len(table) == len(twin)
+        table.destroy()
+        flows.close()
+
+    def test_memory_that_cannot_be_had(self, tables: Tables) -> None:
+        live = tables.live
+        for allocations in range(3):
+            with tables.memory_out_after(allocations):
+                assert not tables.library.fn_ended_table_create(8, hash_key(1, 2).words)
             assert tables.live == live
 
 

@@ -55,6 +55,10 @@ def answers_to(feed: NativeFeed, *upcalls: Upcall) -> list[tuple[int, int | None
     return batch.answers
 
 
+def number_of(feed: NativeFeed, service: VirtualService, server: RealServer) -> int:
+    return feed.engine._server_numbers[feed.engine._numbers[service], server]
+
+
 def native(net: Net, *services: VirtualService) -> NativeFeed:
     feed = make_feed("native", net, *services)
     assert isinstance(feed, NativeFeed)
@@ -68,7 +72,7 @@ def test_the_picks_of_a_batch_see_each_other_and_a_flow_is_one_question(net: Net
     feed = native(net, service)
     packets = [syn(net, 4000), syn(net, 4001), syn(net, 4000), syn(net, 4002)]
     answers = answers_to(feed, *(upcall_of(7 + at, packet) for at, packet in enumerate(packets)))
-    first, second, third = (feed.engine._numbers[server] for server in service.servers)
+    first, second, third = (number_of(feed, service, server) for server in service.servers)
     assert answers == [(7, first, False), (8, second, False), (9, first, False), (10, third, False)]
     assert len(watching.requests) == 3
     feed.engine.refresh()  # no flow was opened: the truth replaces what was picked
@@ -103,7 +107,7 @@ def test_a_users_scheduler_that_cannot_hear_does_not_stop_the_packets(net: Net) 
     service = web(net, Deaf())
     feed = native(net, service)
     ((_, number, failed),) = answers_to(feed, upcall_of(3, syn(net)))
-    assert (number, failed) == (feed.engine._numbers[service.servers[0]], False)
+    assert (number, failed) == (number_of(feed, service, service.servers[0]), False)
     assert feed.engine._scheduler_error == "web80: ValueError: what?"
 
 
@@ -115,11 +119,15 @@ def test_a_server_is_forgotten_when_its_last_flow_has_ended(net: Net) -> None:
     feed.send(syn(net))
     feed.engine.set_servers(service, service.servers[1:])
     feed.engine.refresh()
-    assert first in feed.engine._numbers
+    number = number_of(feed, service, first)
     feed.expire(1000 * SECOND)
     feed.engine.refresh()
-    assert first not in feed.engine._numbers
-    assert len(feed.engine._servers) == 2
+    feed.engine.set_servers(service, [first])
+    assert number_of(feed, service, first) > number
+    feed.engine.refresh()
+    assert [known.server for known in feed.engine._servers.values()] == [first]
+    assert len(feed.engine._server_numbers) == 1
+    assert first.connections == 1
 
 
 @NEEDS_NATIVE

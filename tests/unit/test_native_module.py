@@ -56,6 +56,16 @@ def director() -> Director:
     return director
 
 
+def change_service(director: Director, service: int = SERVICE, **changes: object) -> None:
+    options: dict[str, object] = {
+        "scheduler": None,
+        "timeouts": [60 * SECOND] * 7,
+        "persistence": None,
+        "one_packet": False,
+    }
+    director.change_service(service, **options | changes)  # type: ignore[arg-type]
+
+
 def open_flows(director: Director, count: int, now: int = 0) -> None:
     for client in range(count):
         assert director.decide(datagram(client), now).reason == Reason.FLOW_OPENED
@@ -144,6 +154,22 @@ BAD_CALLS: list[tuple[Callable[[Director], object], type[Exception], str]] = [
     (lambda d: d.set_servers(9, []), ValueError, "there is no service 9"),
     (lambda d: d.set_server(9, 1, 1, 0, 0, True), ValueError, "there is no server 9"),
     (lambda d: d.set_server(7, 1, -1, 0, 0, True), ValueError, "configured_weight must be 0-65535: -1"),
+    (lambda d: change_service(d, 9), ValueError, "there is no service 9"),
+    (
+        lambda d: change_service(d, scheduler=("fifo", 0, 0)),
+        ValueError,
+        "no built-in scheduler is named 'fifo'",
+    ),
+    (
+        lambda d: change_service(d, scheduler="rr"),
+        TypeError,
+        r"scheduler must be None or a tuple \(name, seed, flags\)",
+    ),
+    (lambda d: change_service(d, scheduler=("rr", 0, 4)), ValueError, "flags must be 0-3: 4"),
+    (lambda d: change_service(d, timeouts=[SECOND] * 6), ValueError, "timeouts must be 7: 6"),
+    (lambda d: change_service(d, persistence=(SECOND, 33)), ValueError, "persistence mask must be 0-32: 33"),
+    (lambda d: d.end_flows(-1, 0, 1, 0), ValueError, "server must be"),
+    (lambda d: d.end_flows(7, 0, 0, 0), ValueError, "limit must be 1-65536: 0"),
     (lambda d: d.set_path_mtu([(LIP, 32)]), TypeError, "a route must be a tuple"),  # type: ignore[list-item]
     (lambda d: d.set_path_mtu([(LIP, 33, 1500)]), ValueError, "prefix_length must be 0-32: 33"),
     (lambda d: d.set_path_mtu([(LIP, 24, 1500)]), ValueError, "no host bits"),
@@ -209,6 +235,7 @@ def test_a_sequence_that_changes_while_it_is_read(director: Director) -> None:
 
     rows: list[Any] = [(Emptying(), *server(8)[1:]), server(9)]
     director.set_servers(SERVICE, rows)
+    assert [row.server for row in director.forget_servers()] == [7]
     assert [row.server for row in director.servers()] == [8, 9]
 
 
@@ -228,7 +255,9 @@ def test_a_removed_server_is_shown_until_its_last_flow_ends(director: Director) 
     director.set_servers(SERVICE, [server(8)])
     assert [(row.server, row.inactive) for row in director.servers()] == [(7, 2), (8, 0)]
     assert {flow.server for flow in director.flows(0, 10)[0]} == {7}
+    assert director.forget_servers() == []
     director.expire(61 * SECOND, FOREVER)
+    assert [(row.server, row.inactive, row.connections) for row in director.forget_servers()] == [(7, 0, 2)]
     assert [row.server for row in director.servers()] == [8]
 
 
@@ -242,6 +271,7 @@ def test_a_server_that_comes_back_has_its_flows_and_counts(director: Director) -
     ]
     director.set_servers(SERVICE, [])
     director.expire(61 * SECOND, FOREVER)
+    assert [row.server for row in director.forget_servers()] == [7, 8]
     assert director.servers() == []
 
 
@@ -251,9 +281,9 @@ def test_a_removed_service_keeps_its_number_until_its_last_flow_ends(director: D
     assert director.decide(datagram(0), 1).reason == Reason.FLOW_INBOUND
     assert director.decide(datagram(1), 1).reason == Reason.NOT_SERVICE
     assert [row.server for row in director.servers()] == [7]
-    refuses(ValueError, "service 1 was removed and still has flows", lambda: add_service(director))
+    refuses(ValueError, "service 1 was removed and still has servers", lambda: add_service(director))
     director.expire(70 * SECOND, FOREVER)
-    assert director.servers() == []
+    assert [row.packets_in for row in director.forget_servers()] == [2]
     add_service(director)
 
 
@@ -263,6 +293,50 @@ def test_settings_take_effect_without_a_new_list(director: Director) -> None:
     director.set_server(7, 1, 1, 1, 1, True)
     open_flows(director, 1)
     assert [row.overloaded for row in director.servers()] == [True]
+
+
+def test_a_change_that_is_refused_changes_nothing(director: Director) -> None:
+    director.set_servers(SERVICE, [server(7), server(8, port=81)])
+    refuses(
+        ValueError,
+        "persistence mask must be",
+        lambda: change_service(director, scheduler=("fo", 0, 0), persistence=(1, 99), one_packet=True),
+    )
+    open_flows(director, 4)
+    assert [row.inactive for row in director.servers()] == [2, 2]
+    change_service(director, scheduler=("fo", 0, 0), timeouts=[SECOND] * 7)
+    for client in (4, 5):
+        assert director.decide(datagram(client), 0).reason == Reason.FLOW_OPENED
+    assert [row.inactive for row in director.servers()] == [4, 2]
+    assert sum(flow.timeout == SECOND for flow in director.flows(0, 10)[0]) == 2
+
+
+def test_to_a_scheduler_in_python_and_back(director: Director) -> None:
+    change_service(director, scheduler=(None, 0, 0))
+    asked = director.decide(datagram(0), 0)
+    assert (asked.reason, asked.service) == (None, SERVICE)
+    change_service(director, scheduler=("rr", 0, 0))
+    assert director.answer(datagram(0), None, True, 0).reason == Reason.FLOW_OPENED  # no more Python's to say
+
+
+def test_flows_are_ended_in_pieces_each_once(director: Director) -> None:
+    add_service(director, 2, port=81)
+    director.set_servers(2, [server(8)])
+    open_flows(director, MORE_THAN_A_STRETCH)
+    for client in range(10):
+        assert director.decide(datagram(client, dport=81), 0).reason == Reason.FLOW_OPENED
+    keys: list[bytes] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        rows, cursor = director.end_flows(7, cursor, 250, 1)
+        assert len(rows) <= 250
+        assert {(row.service, row.server, row.packets_in) for row in rows} <= {(SERVICE, 7, 1)}
+        keys += [row.inbound_key for row in rows]
+    assert len(keys) == len(set(keys)) == MORE_THAN_A_STRETCH
+    assert director.end_flows(7, 0, 1, 1) == ([], None)
+    assert director.end_flows(9, 0, 1, 1) == ([], None)
+    assert [(row.server, row.inactive) for row in director.servers()] == [(7, 0), (8, 10)]
+    assert director.totals().flows == 10
 
 
 def test_excluded_ports_are_not_handed_out() -> None:

@@ -278,6 +278,40 @@ class TestServerList:
         assert listener.heard == [("attach", 2)]
         assert listener.servers == [third, first]
 
+    def test_a_server_out_of_the_list_is_no_affair_of_the_schedulers(self, listener: Listener) -> None:
+        first, second = make_servers([1, 1])
+        service = serve(listener, first, second)
+        service.set_servers([second])
+        listener.heard.clear()
+        service.set_weight(first, 5)
+        service.set_admin(first, Admin.QUIESCED)
+        service.set_health(first, Health.DOWN)
+        service.set_thresholds(first, 1, 1)
+        service.flow_opened(first)
+        assert (first.weight, first.configured_weight, first.overloaded) == (0, 5, True)
+        assert listener.heard == [("flows", 0)]  # which may be: sched/base.py
+        assert [service.has(server) for server in (first, second)] == [False, True]
+
+    def test_another_scheduler_gets_the_list_there_is(self, listener: Listener) -> None:
+        service = serve(listener, *make_servers([1, 1]))
+        other = Listener()
+        service.set_scheduler(other)
+        assert other.heard == [("attach", 2)]
+        assert service.scheduler is other
+        service.set_weight(service.servers[1], 3)
+        assert listener.heard == []
+        assert other.heard == [("attach", 2), ("server", 1)]
+
+    def test_a_scheduler_that_cannot_take_the_list_changes_nothing(self, listener: Listener) -> None:
+        class Choosy(Scheduler):
+            def attach(self, servers: Sequence[RealServer]) -> None:
+                raise ValueError("not these")
+
+        service = serve(listener, *make_servers([1]))
+        with pytest.raises(ValueError, match="not these"):
+            service.set_scheduler(Choosy())
+        assert service.scheduler is listener
+
     def test_the_list_is_the_services_own(self, listener: Listener) -> None:
         servers = make_servers([1, 1])
         service = VirtualService("test", TCP, VIP, listener, PROFILES["lvs"], servers)

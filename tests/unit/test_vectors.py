@@ -13,7 +13,14 @@ from fullnat.core.reason import Reason
 from fullnat.core.timeouts import SECOND
 from tests.packets import identification, with_identification
 from tests.vectors.case import Case, Step
-from tests.vectors.directors import PacketDirector, Twin, build_native, build_python, twin_of
+from tests.vectors.directors import (
+    PacketDirector,
+    Twin,
+    build_native,
+    build_python,
+    end_all_flows,
+    twin_of,
+)
 from tests.vectors.rows import all_cases
 
 
@@ -30,6 +37,8 @@ def _assert_output(out: bytes | None, expected: bytes | None, any_ident: bool) -
 def _run(director: PacketDirector, step: Step) -> None:
     now = int(step.at * SECOND)
     director.expire(now)
+    if step.ends_flows:
+        end_all_flows(director, now)
     expected = director.counters()
     outcome = director.decide(step.packet, now)
     assert outcome.reason.name == step.reason.name

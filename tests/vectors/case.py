@@ -100,6 +100,7 @@ class Step:
     at: float = 0
     released: tuple[tuple[Reason, bytes | None], ...] = ()  # held packets this one sets free
     any_ident: bool = False  # the identification is ours to choose: compare all but it
+    ends_flows: bool = False  # all flows there are, before the packet comes
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -24,7 +25,7 @@ from fullnat.core.service import RealServer, SchedulerError, VirtualService
 from fullnat.core.timeouts import PROFILES
 from fullnat.datapath.base import FlowRecord, Route, Setup, TemplateRecord
 from fullnat.datapath.native import NativeDatapath
-from fullnat.datapath.nfqueue import NfqueueDatapath
+from fullnat.datapath.nfqueue import NfqueueDatapath, flow_record
 from tests import features
 from tests.vectors.case import Given
 
@@ -50,10 +51,18 @@ class Outcome(NamedTuple):
 class PacketDirector(Protocol):
     """A director of either language."""
 
+    all_servers: list[RealServer]  # that its services had when it was made
+
     @property
     def services(self) -> list[VirtualService]: ...
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None: ...
+
+    def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None: ...
+
+    def service_changed(self, service: VirtualService) -> None: ...
+
+    def end_flows(self, server: RealServer, now: int) -> list[FlowRecord]: ...
 
     def tables(self, now: int) -> dict[str, list[tuple[object, ...]]]: ...
 
@@ -71,6 +80,7 @@ class PythonDirector:
 
     def __init__(self, director: Director) -> None:
         self.director = director
+        self.all_servers = _servers_of(self.services)
         self._held: dict[int, bytes] = {}
 
     def admit(self, openings: int) -> None:
@@ -101,12 +111,35 @@ class PythonDirector:
     def server_changed(self, service: VirtualService, server: RealServer) -> None:
         """Nothing to do: the objects are the table."""
 
+    def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
+        service.set_servers(servers)
+
+    def service_changed(self, service: VirtualService) -> None:
+        """Nothing to do: the objects are the table."""
+
+    def end_flows(
+        self, server: RealServer, now: int, order: Sequence[tuple[Endpoint, Endpoint]] = ()
+    ) -> list[FlowRecord]:
+        """End the flows in *order* of client and local end, by which their ports are used again."""
+        flows = [flow for flow in self.director.flows if flow.server is server]
+        if order:
+            flows.sort(key=lambda flow: order.index((flow.client, flow.local)))
+        ended = self.director.end_flows(flows, now)
+        self.director.fragments.forget_server(server)
+        return list(map(flow_record, ended))
+
     def counters(self) -> list[int]:
         return list(self.director.counters)
 
     def tables(self, now: int) -> dict[str, list[tuple[object, ...]]]:
         datapath = NfqueueDatapath(self.director, NoSender(), queue=0, mark=0, clock=lambda: now)
-        return _tables(self.services, datapath.flows(), datapath.ports(now), datapath.templates())
+        return _tables(self.all_servers, datapath.flows(), datapath.ports(now), datapath.templates())
+
+
+def end_all_flows(director: PacketDirector, now: int) -> None:
+    """End every flow of the servers there are."""
+    for server in director.all_servers:
+        director.end_flows(server, now)
 
 
 class NoSender:
@@ -131,6 +164,7 @@ class NativeDirector:
     def __init__(self, datapath: NativeDatapath) -> None:
         self._datapath = datapath
         self._director = datapath._director
+        self.all_servers = _servers_of(self.services)
 
     @property
     def services(self) -> list[VirtualService]:
@@ -138,6 +172,20 @@ class NativeDirector:
 
     def server_changed(self, service: VirtualService, server: RealServer) -> None:
         self._datapath.server_changed(service, server)
+
+    def set_servers(self, service: VirtualService, servers: list[RealServer]) -> None:
+        self._datapath.set_servers(service, servers)
+
+    def service_changed(self, service: VirtualService) -> None:
+        self._datapath.service_changed(service)
+
+    def end_flows(self, server: RealServer, now: int) -> list[FlowRecord]:
+        self._datapath._clock = lambda: now
+
+        async def collect() -> list[FlowRecord]:
+            return [flow async for flows in self._datapath.end_flows(server) for flow in flows]
+
+        return asyncio.run(collect())
 
     def admit(self, openings: int) -> None:
         self._director.admit(openings)
@@ -164,7 +212,7 @@ class NativeDirector:
     def tables(self, now: int) -> dict[str, list[tuple[object, ...]]]:
         self._datapath.refresh()
         return _tables(
-            self.services, self._datapath.flows(), self._datapath.ports(now), self._datapath.templates()
+            self.all_servers, self._datapath.flows(), self._datapath.ports(now), self._datapath.templates()
         )
 
 
@@ -174,14 +222,17 @@ def _request(packet: bytes, service: VirtualService, now: int) -> Request:
     return Request(client, service.listen, service.protocol, view.payload, now)
 
 
+def _servers_of(services: Iterable[VirtualService]) -> list[RealServer]:
+    return [server for service in services for server in service.servers]
+
+
 def _tables(
-    services: Iterable[VirtualService],
+    servers: Iterable[RealServer],
     flows: Iterable[FlowRecord],
     ports: Iterable[PortUse],
     templates: Iterable[TemplateRecord],
 ) -> dict[str, list[tuple[object, ...]]]:
-    """Everything that can be read, in an order that does not depend on the language."""
-    servers = [server for service in services for server in service.servers]
+    """Everything that can be read, and counts of *servers*, in an order that does not depend on the language."""
     return {
         "flows": sorted(tuple(map(str, flow)) for flow in flows),
         "ports": sorted(tuple(map(str, use)) for use in ports),

@@ -9,9 +9,9 @@ Rules.
   1. schedule() returns a server with is_available true, or None when there is none to be had.
   2. It reads no clock and no random source: *request* carries the time, the constructor a seed.
   3. It does not count: the service does, and calls flows_changed().
-  4. Flows outlive their server's place in the list: flows_changed() and server_changed() may name
-     a server that attach() no longer did, whose position now belongs to another.  Who keeps an
-     index by position asks is_attached() first.
+  4. Flows outlive their server's place in the list: flows_changed() may name a server that attach()
+     no longer did, whose position now belongs to another.  Who keeps an index by position asks
+     is_attached() first.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ struct fn_flow {
 	uint8_t protocol;
 	uint8_t key_size;                  /* 12 or 36 */
 	bool one_packet;
+	uint8_t held_mask;                 /* of its persistence template; of the engine alone, which adopts it anew */
 	uint8_t keys[] __attribute__((aligned(4)));   /* inbound, outbound */
 };
 
@@ -81,6 +82,7 @@ enum {
 };
 
 #define FN_FLOW_NO_SLOT UINT32_MAX         /* of a flow that is not in the table */
+#define FN_FLOW_NO_TEMPLATE UINT8_MAX      /* no prefix is that long */
 
 _Static_assert(sizeof(struct fn_flow) + 2 * FN_FLOW_KEY4 <= FN_FLOW_STRIDE4, "an IPv4 flow is two cache lines");
 _Static_assert(sizeof(struct fn_flow) + 2 * FN_FLOW_KEY6 <= FN_FLOW_STRIDE6, "an IPv6 flow is three");

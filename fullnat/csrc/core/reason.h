@@ -34,6 +34,7 @@ enum fn_reason {
 	FN_REASON_FRAGMENT_HELD,        /* fragment that came before the first of its datagram */
 	FN_REASON_ECHO_ANSWERED,        /* ping of a virtual address that no interface has */
 	FN_REASON_NO_FLOW,              /* TCP to a service, not a SYN and in no known flow */
+	FN_REASON_FLOW_ENDED,           /* TCP of a flow that was ended on request a moment ago */
 	FN_REASON_NO_SERVER,            /* no real server may take the flow */
 	FN_REASON_NO_LOCAL_PORT,        /* every local port towards the chosen server is taken or resting */
 	FN_REASON_TABLE_FULL,           /* the flow table is at its limit */
@@ -69,6 +70,7 @@ static const uint8_t fn_reason_verdict[FN_REASONS] = {
 	[FN_REASON_FRAGMENT_HELD] = FN_VERDICT_HOLD,
 	[FN_REASON_ECHO_ANSWERED] = FN_VERDICT_REPLY,
 	[FN_REASON_NO_FLOW] = FN_VERDICT_REPLY,
+	[FN_REASON_FLOW_ENDED] = FN_VERDICT_REPLY,
 	[FN_REASON_NO_SERVER] = FN_VERDICT_REPLY,
 	[FN_REASON_NO_LOCAL_PORT] = FN_VERDICT_REPLY,
 	[FN_REASON_TABLE_FULL] = FN_VERDICT_REPLY,

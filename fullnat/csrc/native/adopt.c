@@ -50,8 +50,11 @@ static struct fn_server *adopt(void *context, struct fn_flow *flow)
 	flow->timeout = server->service->timeouts[fn_flow_timeout_kind(flow)];   /* as they are configured now */
 	fn_service_flow_adopted(server, fn_flow_is_active(flow));
 	client = fn_endpoint_source(fn_flow_key(flow, FN_INBOUND), flow->key_size);
-	if (server->service->is_persistent)
+	flow->held_mask = FN_FLOW_NO_TEMPLATE;
+	if (server->service->is_persistent) {
 		fn_persistence_table_hold(director->persistence, server, &client.address, adoption->now);
+		flow->held_mask = server->service->persistence_mask;
+	}
 	return server;
 }
 

@@ -33,14 +33,14 @@ static inline bool fn_answers_admit(struct fn_answers *answers, int64_t now)
 
 /*
  * Build in answers->packet what refuses *view* for *reason*, whose verdict is REPLY; return its
- * size, 0 when the limit is reached.
+ * size, 0 when the limit is reached.  What *is_due* is answered whatever the limit says.
  */
 static inline uint32_t fn_answers_refuse(struct fn_answers *answers, const struct fn_view *view,
-					 const uint8_t *data, enum fn_reason reason, int64_t now)
+					 const uint8_t *data, enum fn_reason reason, bool is_due, int64_t now)
 {
 	bool is_v4 = view->family == 4;
 
-	if (!fn_answers_admit(answers, now))
+	if (!is_due && !fn_answers_admit(answers, now))
 		return 0;
 	/* Refusals that pass by themselves: a client told softly tries again (RFC 6888, REQ-11). */
 	if (reason == FN_REASON_TABLE_FULL || reason == FN_REASON_NO_LOCAL_PORT)

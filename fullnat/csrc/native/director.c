@@ -9,7 +9,7 @@
 static bool options_fit(const struct fn_director *director)
 {
 	return director->flows && director->pool && director->persistence && director->fragments &&
-	       director->answers_ping && director->services.places;
+	       director->ended && director->answers_ping && director->services.places;
 }
 
 static struct fn_flow_table *create_flows(const struct fn_director_options *options)
@@ -39,6 +39,7 @@ struct fn_director *fn_director_create(const struct fn_director_options *options
 					      options->high, options->rest, options->seed, NULL, 0);
 	director->persistence = fn_persistence_table_create(options->persistence_limit, &options->hash_key);
 	director->fragments = fn_fragment_table_create(options->fragment_limit, &options->hash_key);
+	director->ended = fn_ended_table_create(FN_ENDED_LIMIT, &options->hash_key);
 	fn_service_table_init(&director->services, &options->hash_key);
 	director->answers_ping_count = options->answers_ping_count;
 	director->has_fallback = options->has_fallback;
@@ -64,6 +65,7 @@ void fn_director_destroy(struct fn_director *director, void (*drop)(void *packet
 	fn_fragment_table_destroy(director->fragments, drop);
 	fn_flow_table_destroy(director->flows);
 	fn_fastpath_destroy(director->fastpath);
+	fn_ended_table_destroy(director->ended);
 	fn_persistence_table_destroy(director->persistence);
 	fn_service_table_free(&director->services);
 	fn_lport_pool_destroy(director->pool);
@@ -190,7 +192,7 @@ static void refuse(struct fn_director *director, const struct fn_view *view, con
 	decision->reason = reason;
 	if (fn_reason_verdict[reason] != FN_VERDICT_REPLY)
 		return;
-	decision->reply_size = fn_answers_refuse(&director->answers, view, data, reason, now);
+	decision->reply_size = fn_answers_refuse(&director->answers, view, data, reason, false, now);
 	decision->reply = decision->reply_size ? director->answers.packet : NULL;
 }
 
@@ -276,8 +278,9 @@ static void uncount(struct fn_director *director, struct fn_flow *flow, int64_t 
 	struct fn_endpoint client = fn_endpoint_source(fn_flow_key(flow, FN_INBOUND), flow->key_size);
 
 	fn_service_flow_ended(flow->server, fn_flow_is_active(flow));
-	if (flow->server->service->is_persistent)
-		fn_persistence_table_release(director->persistence, flow->server, &client.address, now);
+	if (flow->held_mask != FN_FLOW_NO_TEMPLATE)
+		fn_persistence_table_release(director->persistence, flow->server, &client.address, flow->held_mask,
+					     now);
 }
 
 /* Open a flow for *view*; *previous* is what it replaces, or has no server. */
@@ -330,8 +333,10 @@ static struct fn_flow *open_flow(struct fn_director *director, struct fn_service
 	}
 	director->openings--;
 	fn_service_flow_opened(server);
-	if (service->is_persistent)
+	if (service->is_persistent) {
 		fn_persistence_table_hold(director->persistence, server, &request.client.address, now);
+		flow->held_mask = service->persistence_mask;
+	}
 	count(flow, FN_INBOUND, view->length);
 	forward(director, flow, FN_INBOUND, view, reason, decision);
 	return flow;
@@ -349,12 +354,12 @@ static bool needs_python(struct fn_director *director, const struct fn_service *
 	       !fn_persistence_table_find(director->persistence, service, &client.address, now);
 }
 
-/* Give the local port of *flow* back to the pool. */
-static void release_local(struct fn_director *director, const struct fn_flow *flow, int64_t now)
+/* Give the local port of *flow*, which was used last at *last_seen*, back to the pool. */
+static void release_local(struct fn_director *director, const struct fn_flow *flow, int64_t last_seen, int64_t now)
 {
 	struct fn_endpoint local = fn_endpoint_destination(fn_flow_key(flow, FN_OUTBOUND), flow->key_size);
 
-	fn_lport_pool_release(director->pool, flow->server->ports, flow->lip, local.port, now, flow->last_seen);
+	fn_lport_pool_release(director->pool, flow->server->ports, flow->lip, local.port, now, last_seen);
 }
 
 /* Replace a flow that is closing by a new one for the SYN *view*. */
@@ -380,7 +385,7 @@ static struct fn_flow *reopen_flow(struct fn_director *director, struct fn_flow 
 	uncount(director, flow, now);
 	opened = open_flow(director, service, view, data, choice, now, FN_REASON_FLOW_REOPENED, local, decision);
 	if (!opened || opened->server != flow->server)
-		release_local(director, flow, now);
+		release_local(director, flow, flow->last_seen, now);
 	fn_flow_table_free(director->flows, flow);
 	return opened;
 }
@@ -399,6 +404,24 @@ static bool is_martian(const uint8_t *address, uint32_t size)
 	return address[0] == 0xFF || (!memcmp(address, zeros, sizeof(zeros)) && address[15] <= 1);
 }
 
+/*
+ * Reset *view* if it is of a flow that we ended; whether it is.  A SYN is about the next connection,
+ * and a RST needs no answer (RFC 9293, section 3.5.2).
+ */
+static bool answer_ended(struct fn_director *director, const struct fn_view *view, const uint8_t *data, int64_t now,
+			 struct fn_decision *decision)
+{
+	bool is_first;
+
+	if (view->protocol != FN_TCP || view->flags & FN_RST || fn_tcp_is_opening_syn(view->flags) ||
+	    !fn_ended_table_tell(director->ended, view->key, view->key_size, now, &is_first))
+		return false;
+	decision->reason = FN_REASON_FLOW_ENDED;
+	decision->reply_size = fn_answers_refuse(&director->answers, view, data, decision->reason, is_first, now);
+	decision->reply = decision->reply_size ? director->answers.packet : NULL;
+	return true;
+}
+
 static struct fn_flow *open_or_refuse(struct fn_director *director, const struct fn_view *view,
 				      const uint8_t *data, const struct fn_choice *choice, int64_t now,
 				      struct fn_decision *decision)
@@ -406,9 +429,12 @@ static struct fn_flow *open_or_refuse(struct fn_director *director, const struct
 	uint32_t size = fn_packet_addresses_size(view->family) / 2;
 	const uint8_t *daddr = view->key + size;
 	struct fn_address local = fn_address_of(daddr, size);
-	struct fn_service *service = fn_service_table_find(&director->services, view->protocol, daddr, size,
-							   fn_bytes_load16(view->key + 2 * size + 2));
+	struct fn_service *service;
 
+	if (fn_ended_table_count(director->ended) && answer_ended(director, view, data, now, decision))
+		return NULL;
+	service = fn_service_table_find(&director->services, view->protocol, daddr, size,
+					fn_bytes_load16(view->key + 2 * size + 2));
 	if (!service) {
 		decision->reason = fn_lport_pool_has(director->pool, &local) ? FN_REASON_NO_OUTBOUND_FLOW :
 									       FN_REASON_NOT_SERVICE;
@@ -484,7 +510,7 @@ static struct fn_flow *find_later(struct fn_director *director, const struct fn_
 	enum fn_direction direction;
 	struct fn_flow *flow;
 
-	if (later->direction == FN_INBOUND && later->server->service->one_packet)
+	if (later->direction == FN_INBOUND && later->one_packet)
 		return fn_flow_table_find_one_packet(director->flows, later->old_key, key_size, later->server);
 	flow = fn_flow_table_find(director->flows,
 				  fn_flow_table_hash(director->flows, protocol, later->old_key, key_size),
@@ -532,6 +558,7 @@ static struct fn_later later_of(const struct fn_flow *flow, enum fn_direction di
 		later.server = flow->server;
 		later.opened = flow->created;
 		later.direction = (uint8_t)direction;
+		later.one_packet = flow->one_packet;
 		memcpy(later.old_key, fn_flow_key(flow, direction), flow->key_size);
 	} else if (fn_reason_verdict[first->reason] == FN_VERDICT_PASS) {
 		later.reason = first->reason;
@@ -639,12 +666,27 @@ void fn_director_answer(struct fn_director *director, const struct fn_view *view
 	decide(director, view, data, fn_director_hash(director, view), choice, now, decision);
 }
 
+struct fn_flow *fn_director_end_flow(struct fn_director *director, const struct fn_server *server, uint64_t *cursor,
+				     uint64_t *budget, int64_t now)
+{
+	struct fn_flow *flow = fn_flow_table_next_of(director->flows, server, cursor, budget);
+
+	if (!flow)
+		return NULL;
+	fn_flow_table_remove(director->flows, flow);
+	release_local(director, flow, now, now);   /* it may be in full use: its port rests in any case */
+	uncount(director, flow, now);
+	if (flow->protocol == FN_TCP)
+		fn_ended_table_add(director->ended, flow, now);
+	return flow;
+}
+
 bool fn_director_expire_flows(struct fn_director *director, int64_t now, uint64_t budget)
 {
 	struct fn_flow *flow;
 
 	while ((flow = fn_flow_table_expire(director->flows, now, &budget))) {
-		release_local(director, flow, now);
+		release_local(director, flow, flow->last_seen, now);
 		uncount(director, flow, now);
 		fn_flow_table_free(director->flows, flow);
 	}
@@ -656,6 +698,7 @@ int fn_director_expire_rest(struct fn_director *director, int64_t now, const str
 	int count;
 
 	fn_persistence_table_expire(director->persistence, now);
+	fn_ended_table_expire(director->ended, now);
 	count = fn_fragment_table_expire(director->fragments, now, dropped);
 	director->counters[FN_REASON_FRAGMENT_TIMEOUT] += (uint32_t)count;
 	return count;

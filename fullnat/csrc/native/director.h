@@ -9,6 +9,7 @@
 #define FULLNAT_NATIVE_DIRECTOR_H
 
 #include "answer.h"
+#include "ended.h"
 #include "fastpath.h"
 #include "flow.h"
 #include "fragment.h"
@@ -64,6 +65,7 @@ struct fn_director {
 	struct fn_lport_pool *pool;
 	struct fn_persistence_table *persistence;
 	struct fn_fragment_table *fragments;
+	struct fn_ended_table *ended;
 	struct fn_path_mtu *path_mtu;                /* may be NULL */
 	struct fn_service_table services;            /* those served now */
 	struct fn_address *answers_ping;
@@ -112,6 +114,13 @@ void fn_director_answer(struct fn_director *director, const struct fn_view *view
 
 /* Bring counts and timeouts up to the states that the kernel gave flows since the last call. */
 void fn_director_catch_up(struct fn_director *director);
+
+/*
+ * End and return the next flow of *server*, as fn_flow_table_next_of() meets them; it is out of the
+ * table and its server's counts, and the caller frees it.
+ */
+struct fn_flow *fn_director_end_flow(struct fn_director *director, const struct fn_server *server, uint64_t *cursor,
+				     uint64_t *budget, int64_t now);
 
 /* End idle flows, about *budget* looked at; true when there may be more. */
 bool fn_director_expire_flows(struct fn_director *director, int64_t now, uint64_t budget);

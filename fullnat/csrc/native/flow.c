@@ -396,6 +396,7 @@ struct fn_flow *fn_flow_table_add(struct fn_flow_table *table, const struct fn_f
 		.protocol = server->service->protocol,
 		.key_size = (uint8_t)opening->key_size,
 		.one_packet = server->service->one_packet,
+		.held_mask = FN_FLOW_NO_TEMPLATE,
 	};
 	memcpy(flow, &record, sizeof(record));   /* whoever is killed here leaves a flow that is not in the table */
 	memcpy(flow->keys, opening->inbound_key, opening->key_size);
@@ -463,7 +464,8 @@ bool fn_flow_table_begin_reclaim(struct fn_flow_table *table)
 
 void fn_flow_table_wait_for_readers(const struct fn_flow_table *table)
 {
-	table->memory->wait_for_readers(table->memory);
+	if (table->memory->wait_for_readers)
+		table->memory->wait_for_readers(table->memory);
 }
 
 void fn_flow_table_end_reclaim(struct fn_flow_table *table)
@@ -665,6 +667,26 @@ const struct fn_flow *fn_flow_table_walk(const struct fn_flow_table *table, uint
 			const struct fn_flow *flow = place_of(store, (uint32_t)(*cursor)++);
 
 			if (flow->slot != FN_FLOW_NO_SLOT)
+				return flow;
+		}
+	}
+	return NULL;
+}
+
+struct fn_flow *fn_flow_table_next_of(struct fn_flow_table *table, const struct fn_server *server, uint64_t *cursor,
+				      uint64_t *budget)
+{
+	for (uint64_t family; (family = *cursor >> 32) < 2; *cursor = (family + 1) << 32) {
+		const struct store *store = &table->stores[family];
+
+		while ((uint32_t)*cursor < store->used) {
+			struct fn_flow *flow;
+
+			if (!*budget)
+				return NULL;
+			--*budget;
+			flow = place_of(store, (uint32_t)(*cursor)++);
+			if (flow->slot != FN_FLOW_NO_SLOT && flow->server == server)
 				return flow;
 		}
 	}

@@ -117,6 +117,18 @@ struct fn_flow *fn_flow_table_next_changed(struct fn_flow_table *table, uint64_t
 typedef struct fn_server *fn_flow_adopter(void *context, struct fn_flow *flow);
 uint32_t fn_flow_table_adopt(struct fn_flow_table *table, fn_flow_adopter *adopt, void *context);
 
+/*
+ * Return the next flow of *server* at or behind *cursor*, which moves past it, or NULL at the end or
+ * when *budget*, which counts down by every place looked at, is spent.  Start with 0.
+ */
+struct fn_flow *fn_flow_table_next_of(struct fn_flow_table *table, const struct fn_server *server, uint64_t *cursor,
+				      uint64_t *budget);
+/* Whether *cursor* is at the end. */
+static inline bool fn_flow_table_is_end(uint64_t cursor)
+{
+	return cursor >> 32 >= 2;
+}
+
 /* Give *flow* another idle timeout, counted from its last packet. */
 void fn_flow_table_set_timeout(struct fn_flow_table *table, struct fn_flow *flow, int64_t timeout);
 

@@ -200,6 +200,17 @@ int fn_fragment_table_settle(struct fn_fragment_table *table, const struct fn_vi
 	return datagram->held ? give(table, datagram, 0) : 0;
 }
 
+void fn_fragment_table_forget_server(struct fn_fragment_table *table, const struct fn_server *server)
+{
+	for (struct datagram *datagram = table->oldest; datagram; datagram = datagram->next) {
+		if (!datagram->is_decided || datagram->later.server != server)
+			continue;
+		forget_decision(datagram);
+		datagram->later = (struct fn_later){ .reason = FN_REASON_FRAGMENT_DROPPED };
+		datagram->is_decided = true;
+	}
+}
+
 static void remove_oldest(struct fn_fragment_table *table)
 {
 	struct datagram *datagram = table->oldest, **link = &table->buckets[datagram->hash & table->mask];

@@ -25,6 +25,7 @@ struct fn_later {
 	int64_t opened;                      /* when its flow was: a later one may have the same key */
 	uint8_t old_key[FN_KEY_MAX];         /* of its flow */
 	uint8_t direction;                   /* enum fn_direction */
+	bool one_packet;                     /* of its flow */
 };
 
 /* A packet that waits for the first fragment of its datagram. */
@@ -55,6 +56,9 @@ enum fn_reason fn_fragment_table_decide_later(struct fn_fragment_table *table, c
  */
 int fn_fragment_table_settle(struct fn_fragment_table *table, const struct fn_view *view,
 			     const struct fn_later *later, int64_t now, const struct fn_held **released);
+
+/* Forward no more fragments in flows of *server*; looks at all datagrams. */
+void fn_fragment_table_forget_server(struct fn_fragment_table *table, const struct fn_server *server);
 
 /* Forget old datagrams; return how many held packets this drops, in *dropped* until the next call. */
 int fn_fragment_table_expire(struct fn_fragment_table *table, int64_t now, const struct fn_held **dropped);

@@ -8,7 +8,7 @@
  */
 #include "module.h"
 
-enum { ABI = 2 };   /* changes with the signatures in fullnat/_native.pyi */
+enum { ABI = 3 };   /* changes with the signatures in fullnat/_native.pyi */
 
 /* The records, in the order of enum fn_record; fullnat/_native.pyi says what the fields are. */
 enum { FIELDS_MAX = 13 };

@@ -7,6 +7,7 @@
  *     module_director.c   Director: services, servers and settings
  *     module_decide.c     Director: one packet at a time, for tests and `explain`
  *     module_tables.c     Director: what is read of it
+ *     module_ending.c     Director: flows that are ended, servers that are forgotten
  *     module_engine.c     Engine
  *
  * Rules.
@@ -80,6 +81,21 @@ static inline void fn_director_object_unlock(struct fn_director_object *self)
 /* Return a record of *items*, whose references it takes; NULL if one of them is. */
 PyObject *fn_record_create(const struct fn_module_state *state, enum fn_record kind, PyObject *const *items);
 
+/* What is shown of a flow. */
+struct fn_flow_copy {
+	uint32_t service, server;
+	int64_t created, last_seen, timeout;
+	uint64_t packets[2], bytes[2];
+	uint8_t protocol, state, key_size;
+	uint8_t keys[2][FN_KEY_MAX];
+};
+void fn_flow_copy(struct fn_flow_copy *copy, const struct fn_flow *flow);
+PyObject *fn_record_flow(const struct fn_module_state *state, const struct fn_flow_copy *flow);
+
+/* Add what the kernel carried for a server to this copy of it. */
+void fn_server_add_traffic(const struct fn_fastpath *fastpath, struct fn_server *copy);
+PyObject *fn_record_server(const struct fn_module_state *state, const struct fn_server *server);
+
 /* Return bytes of *address*. */
 static inline PyObject *fn_record_address(const struct fn_address *address)
 {
@@ -130,6 +146,8 @@ PyObject *fn_director_object_expire(PyObject *self, PyObject *arguments, PyObjec
 PyObject *fn_director_object_counters(PyObject *self, PyObject *nothing);
 PyObject *fn_director_object_carried(PyObject *self, PyObject *nothing);
 PyObject *fn_director_object_servers(PyObject *self, PyObject *nothing);
+PyObject *fn_director_object_forget_servers(PyObject *self, PyObject *nothing);
+PyObject *fn_director_object_end_flows(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_flows(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_ports(PyObject *self, PyObject *arguments, PyObject *keywords);
 PyObject *fn_director_object_templates(PyObject *self, PyObject *nothing);

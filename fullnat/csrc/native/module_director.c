@@ -239,15 +239,16 @@ static bool read_timeout(PyObject *row, void *item)
 	return true;
 }
 
-static bool read_timeouts(PyObject *object, struct fn_service_options *options)
+static int read_timeouts(PyObject *object, void *argument)
 {
+	struct fn_service_settings *settings = argument;
 	uint32_t count;
 	int64_t *timeouts = fn_argument_rows(object, "timeouts", FN_TIMEOUTS, sizeof(*timeouts), read_timeout, &count);
 
 	if (!timeouts)
-		return false;
+		return 0;
 	if (count == FN_TIMEOUTS)
-		memcpy(options->timeouts, timeouts, sizeof(options->timeouts));
+		memcpy(settings->timeouts, timeouts, sizeof(settings->timeouts));
 	else
 		PyErr_Format(PyExc_ValueError, "timeouts must be %d: %lu", FN_TIMEOUTS, (unsigned long)count);
 	free(timeouts);
@@ -257,7 +258,7 @@ static bool read_timeouts(PyObject *object, struct fn_service_options *options)
 static int read_persistence(PyObject *object, void *argument)
 {
 #define EXPECTED "persistence must be None or a tuple (timeout, mask)"
-	struct fn_service_options *options = argument;
+	struct fn_service_settings *settings = argument;
 	struct fn_integer timeout = FN_TIME("persistence timeout"), mask = { "persistence mask", 0, 128, 0 };
 
 	if (object == Py_None)
@@ -266,9 +267,9 @@ static int read_persistence(PyObject *object, void *argument)
 	    !PyArg_ParseTuple(object, "O&O&;" EXPECTED, fn_argument_integer, &timeout, fn_argument_integer, &mask))
 		return 0;
 #undef EXPECTED
-	options->is_persistent = true;
-	options->persistence_timeout = (int64_t)timeout.value;
-	options->persistence_mask = (uint8_t)mask.value;
+	settings->is_persistent = true;
+	settings->persistence_timeout = (int64_t)timeout.value;
+	settings->persistence_mask = (uint8_t)mask.value;
 	return 1;
 }
 
@@ -287,34 +288,36 @@ static int read_protocol(PyObject *object, void *argument)
 	return 1;
 }
 
+#define SEED { "seed", 0, UINT64_MAX, 0 }
+#define FLAGS { "flags", 0, FN_SCHEDULER_PORT | FN_SCHEDULER_FALLBACK, 0 }
+
 /* Fill *options*; the name of the scheduler is *arguments*' own. */
 static bool read_service(struct fn_service_options *options, PyObject *arguments, PyObject *keywords)
 {
 	static const char *const names[] = { "service", "protocol", "address", "port", "scheduler", "seed", "flags",
 					     "timeouts", "persistence", "one_packet", NULL };
-	struct fn_integer id = FN_ID("service"), port = FN_PORT("port"), seed = { "seed", 0, UINT64_MAX, 0 };
-	struct fn_integer flags = { "flags", 0, FN_SCHEDULER_PORT | FN_SCHEDULER_FALLBACK, 0 };
-	PyObject *timeouts;
+	struct fn_integer id = FN_ID("service"), port = FN_PORT("port"), seed = SEED, flags = FLAGS;
 	int one_packet;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&$O&O&O&zO&O&OO&p:add_service", (char **)names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&$O&O&O&zO&O&O&O&p:add_service", (char **)names,
 					 fn_argument_integer, &id, read_protocol, options, fn_argument_address,
-					 &options->listen.address, fn_argument_integer, &port, &options->scheduler,
-					 fn_argument_integer, &seed, fn_argument_integer, &flags, &timeouts,
-					 read_persistence, options, &one_packet))
+					 &options->listen.address, fn_argument_integer, &port,
+					 &options->scheduler.name, fn_argument_integer, &seed, fn_argument_integer,
+					 &flags, read_timeouts, &options->settings, read_persistence,
+					 &options->settings, &one_packet))
 		return false;
 	options->id = (uint32_t)id.value;
 	options->listen.port = (uint16_t)port.value;
-	options->seed = seed.value;
-	options->flags = (uint32_t)flags.value;
-	options->one_packet = one_packet;
-	return read_timeouts(timeouts, options);
+	options->scheduler.seed = seed.value;
+	options->scheduler.flags = (uint32_t)flags.value;
+	options->settings.one_packet = one_packet;
+	return true;
 }
 
 static PyObject *add_service(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
 	struct fn_director_object *self = (struct fn_director_object *)object;
-	struct fn_service_options options = { .scheduler = NULL };
+	struct fn_service_options options = { .scheduler = { .name = NULL } };
 	char error[FN_REGISTRY_ERROR];
 	bool is_done;
 
@@ -322,6 +325,54 @@ static PyObject *add_service(PyObject *object, PyObject *arguments, PyObject *ke
 		return NULL;
 	fn_director_object_lock(self);
 	is_done = fn_registry_add_service(&self->registry, &options, error);
+	fn_director_object_unlock(self);
+	return done(is_done, error);
+}
+
+/* What a service is to be: the scheduler has a name that is the caller's, or the one there is stays. */
+struct change {
+	struct fn_service_settings settings;
+	struct fn_scheduler_options scheduler;
+	bool has_scheduler;
+};
+
+static int read_scheduler(PyObject *object, void *argument)
+{
+#define EXPECTED "scheduler must be None or a tuple (name, seed, flags)"
+	struct fn_integer seed = SEED, flags = FLAGS;
+	struct change *change = argument;
+
+	if (object == Py_None)
+		return 1;
+	if (!fn_argument_is_tuple(object, EXPECTED) ||
+	    !PyArg_ParseTuple(object, "zO&O&;" EXPECTED, &change->scheduler.name, fn_argument_integer, &seed,
+			      fn_argument_integer, &flags))
+		return 0;
+#undef EXPECTED
+	change->has_scheduler = true;
+	change->scheduler.seed = seed.value;
+	change->scheduler.flags = (uint32_t)flags.value;
+	return 1;
+}
+
+static PyObject *change_service(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+	static const char *const names[] = { "service", "scheduler", "timeouts", "persistence", "one_packet", NULL };
+	struct fn_director_object *self = (struct fn_director_object *)object;
+	struct change change = { .has_scheduler = false };
+	struct fn_integer id = FN_ID("service");
+	char error[FN_REGISTRY_ERROR];
+	int one_packet;
+	bool is_done;
+
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O&$O&O&O&p:change_service", (char **)names,
+					 fn_argument_integer, &id, read_scheduler, &change, read_timeouts,
+					 &change.settings, read_persistence, &change.settings, &one_packet))
+		return NULL;
+	change.settings.one_packet = one_packet;
+	fn_director_object_lock(self);
+	is_done = fn_registry_change_service(&self->registry, (uint32_t)id.value, &change.settings,
+					     change.has_scheduler ? &change.scheduler : NULL, error);
 	fn_director_object_unlock(self);
 	return done(is_done, error);
 }
@@ -538,6 +589,9 @@ static PyMethodDef methods[] = {
 	{ "add_service", KEYWORDS(add_service),
 	  "add_service($self, service, *, protocol, address, port, scheduler, seed, flags, timeouts, persistence,\n"
 	  "            one_packet)\n--\n\nServe one VIP:vport, for now without servers." },
+	{ "change_service", KEYWORDS(change_service),
+	  "change_service($self, service, *, scheduler, timeouts, persistence, one_packet)\n--\n\n"
+	  "Give a service new settings; flows it has are not touched." },
 	{ "remove_service", remove_service, METH_O,
 	  "remove_service($self, service, /)\n--\n\nOpen no more flows for a service; those it has live on." },
 	{ "set_servers", KEYWORDS(set_servers),
@@ -565,6 +619,11 @@ static PyMethodDef methods[] = {
 	  "carried($self, /)\n--\n\nReturn how many packets the fast path forwarded, and how many it left, by why." },
 	{ "servers", fn_director_object_servers, METH_NOARGS,
 	  "servers($self, /)\n--\n\nReturn what is counted for each server." },
+	{ "forget_servers", fn_director_object_forget_servers, METH_NOARGS,
+	  "forget_servers($self, /)\n--\n\nForget servers that are gone, and return what was counted for them." },
+	{ "end_flows", KEYWORDS(fn_director_object_end_flows),
+	  "end_flows($self, server, cursor, limit, now)\n--\n\n"
+	  "End flows of a server from *cursor* on; return them, and where the next call begins." },
 	{ "flows", KEYWORDS(fn_director_object_flows),
 	  "flows($self, cursor, limit)\n--\n\nReturn flows from *cursor* on, and where the next call begins." },
 	{ "ports", KEYWORDS(fn_director_object_ports),

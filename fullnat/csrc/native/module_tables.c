@@ -51,7 +51,7 @@ PyObject *fn_director_object_carried(PyObject *object, PyObject *nothing)
 
 /* Servers. */
 
-static PyObject *server_record(const struct fn_module_state *state, const struct fn_server *server)
+PyObject *fn_record_server(const struct fn_module_state *state, const struct fn_server *server)
 {
 	return fn_record_create(state, FN_RECORD_SERVER,
 				(PyObject *[]){
@@ -67,15 +67,14 @@ static PyObject *server_record(const struct fn_module_state *state, const struct
 				});
 }
 
-/* Add what the kernel carried for a server. */
-static void add_traffic(const struct fn_fastpath *fastpath, struct fn_server *server)
+void fn_server_add_traffic(const struct fn_fastpath *fastpath, struct fn_server *copy)
 {
 	struct fn_traffic traffic;
 
-	fn_fastpath_read_server(fastpath, server->counter, &traffic);
+	fn_fastpath_read_server(fastpath, copy->counter, &traffic);
 	for (int direction = 0; direction < 2; direction++) {
-		server->packets[direction] += traffic.packets[direction];
-		server->bytes[direction] += traffic.bytes[direction];
+		copy->packets[direction] += traffic.packets[direction];
+		copy->bytes[direction] += traffic.bytes[direction];
 	}
 }
 
@@ -93,7 +92,7 @@ static uint32_t copy_servers(struct fn_director_object *self, uint64_t *id, stru
 	}
 	fn_director_object_unlock(self);
 	for (uint32_t at = 0; self->director->fastpath && at < count; at++)
-		add_traffic(self->director->fastpath, &copies[at]);
+		fn_server_add_traffic(self->director->fastpath, &copies[at]);
 	return count;
 }
 
@@ -109,27 +108,17 @@ PyObject *fn_director_object_servers(PyObject *object, PyObject *nothing)
 	(void)nothing;
 	fn_director_object_lock(self);
 	fn_director_catch_up(self->director);
-	fn_registry_prune(&self->registry);
 	fn_director_object_unlock(self);
 	while (list && (count = copy_servers(self, &id, copies)))
 		for (uint32_t at = 0; list && at < count; at++)
-			if (!fn_record_append(list, server_record(state, &copies[at])))
+			if (!fn_record_append(list, fn_record_server(state, &copies[at])))
 				Py_CLEAR(list);
 	return list;
 }
 
 /* Flows. */
 
-/* What is shown of a flow. */
-struct flow_copy {
-	uint32_t service, server;
-	int64_t created, last_seen, timeout;
-	uint64_t packets[2], bytes[2];
-	uint8_t protocol, state, key_size;
-	uint8_t keys[2][FN_KEY_MAX];
-};
-
-static void copy_flow(struct flow_copy *copy, const struct fn_flow *flow)
+void fn_flow_copy(struct fn_flow_copy *copy, const struct fn_flow *flow)
 {
 	copy->service = flow->server->service->id;
 	copy->server = flow->server->id;
@@ -145,7 +134,7 @@ static void copy_flow(struct flow_copy *copy, const struct fn_flow *flow)
 	memcpy(copy->keys[FN_OUTBOUND], fn_flow_key(flow, FN_OUTBOUND), flow->key_size);
 }
 
-static PyObject *flow_record(const struct fn_module_state *state, const struct flow_copy *flow)
+PyObject *fn_record_flow(const struct fn_module_state *state, const struct fn_flow_copy *flow)
 {
 	const char *inbound = (const char *)flow->keys[FN_INBOUND], *outbound = (const char *)flow->keys[FN_OUTBOUND];
 
@@ -168,14 +157,14 @@ static PyObject *flow_record(const struct fn_module_state *state, const struct f
 }
 
 /* Copy at most *most* flows from *cursor* on; return how many, fewer only at the end. */
-static uint32_t copy_flows(struct fn_director_object *self, uint64_t *cursor, struct flow_copy *copies, uint64_t most)
+static uint32_t copy_flows(struct fn_director_object *self, uint64_t *cursor, struct fn_flow_copy *copies, uint64_t most)
 {
 	const struct fn_flow *flow;
 	uint32_t count = 0;
 
 	fn_director_object_lock(self);
 	while (count < most && (flow = fn_flow_table_walk(self->director->flows, cursor)))
-		copy_flow(&copies[count++], flow);
+		fn_flow_copy(&copies[count++], flow);
 	fn_director_object_unlock(self);
 	return count;
 }
@@ -185,14 +174,14 @@ static bool append_flows(struct fn_director_object *self, PyObject *list, uint64
 			 bool *is_end)
 {
 	const struct fn_module_state *state = fn_module_state_of((PyObject *)self);
-	struct flow_copy copies[FN_STRETCH];
+	struct fn_flow_copy copies[FN_STRETCH];
 
 	while (limit && !*is_end) {
 		uint64_t most = limit < FN_STRETCH ? limit : FN_STRETCH;
 		uint32_t count = copy_flows(self, cursor, copies, most);
 
 		for (uint32_t at = 0; at < count; at++)
-			if (!fn_record_append(list, flow_record(state, &copies[at])))
+			if (!fn_record_append(list, fn_record_flow(state, &copies[at])))
 				return false;
 		limit -= count;
 		*is_end = count < most;

@@ -89,9 +89,9 @@ uint32_t fn_persistence_table_count(const struct fn_persistence_table *table)
 
 /* Keys: whom a template is for.  They name the service by what outlives a reload, unlike its address. */
 
-static void build_key(uint8_t *key, const struct fn_service *service, const struct fn_address *client)
+static void build_key(uint8_t *key, const struct fn_service *service, const struct fn_address *client,
+		      uint32_t length)
 {
-	uint32_t length = service->is_persistent ? service->persistence_mask : client->size * 8U;
 	struct fn_address prefix = fn_address_network(client->bytes, client->size, length);
 
 	memset(key, 0, KEY_SIZE);
@@ -284,15 +284,21 @@ uint32_t fn_persistence_table_expire(struct fn_persistence_table *table, int64_t
 	return expired;
 }
 
+/* Return the prefix length of *service*; one that never had persistence has no templates: any will do. */
+static uint32_t mask_of(const struct fn_service *service)
+{
+	return service->is_persistent ? service->persistence_mask : service->listen.address.size * 8U;
+}
+
 /* Return where the template for *client* is if it has not expired, and note that it was used; else 0. */
 static uint32_t look_up(struct fn_persistence_table *table, const struct fn_service *service,
-			const struct fn_address *client, int64_t now)
+			const struct fn_address *client, uint32_t mask, int64_t now)
 {
 	uint8_t key[KEY_SIZE];
 	uint32_t at;
 
 	table->now = now;
-	build_key(key, service, client);
+	build_key(key, service, client, mask);
 	at = find_key(table, key);
 	if (!at || table->templates[at].kept_until <= now)
 		return 0;
@@ -303,7 +309,8 @@ static uint32_t look_up(struct fn_persistence_table *table, const struct fn_serv
 struct fn_server *fn_persistence_table_find(struct fn_persistence_table *table, const struct fn_service *service,
 					    const struct fn_address *client, int64_t now)
 {
-	struct fn_server *server = table->templates[look_up(table, service, client, now)].server;
+	uint32_t at = look_up(table, service, client, mask_of(service), now);
+	struct fn_server *server = table->templates[at].server;
 
 	/* After a reload another service may have its address, and the template one of the old servers. */
 	return server && server->service == service && server->is_listed && server->may_keep ? server : NULL;
@@ -318,7 +325,7 @@ void fn_persistence_table_hold(struct fn_persistence_table *table, struct fn_ser
 
 	if (!service->is_persistent || !table->capacity)
 		return;
-	build_key(key, service, client);
+	build_key(key, service, client, service->persistence_mask);
 	fn_persistence_table_expire(table, now);
 	at = find_key(table, key);
 	if (!at)
@@ -331,9 +338,9 @@ void fn_persistence_table_hold(struct fn_persistence_table *table, struct fn_ser
 }
 
 void fn_persistence_table_release(struct fn_persistence_table *table, struct fn_server *server,
-				  const struct fn_address *client, int64_t now)
+				  const struct fn_address *client, uint8_t mask, int64_t now)
 {
-	uint32_t at = look_up(table, server->service, client, now);
+	uint32_t at = look_up(table, server->service, client, mask, now);
 	struct template *template = &table->templates[at];
 
 	if (!at || template->server != server || !template->flows)

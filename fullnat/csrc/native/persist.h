@@ -30,9 +30,12 @@ struct fn_server *fn_persistence_table_find(struct fn_persistence_table *table, 
 /* Note a new flow from *client* to *server* and keep the template until its release(). */
 void fn_persistence_table_hold(struct fn_persistence_table *table, struct fn_server *server,
 			       const struct fn_address *client, int64_t now);
-/* Undo one hold() because its flow ended; nothing happens if the template went meanwhile. */
+/*
+ * Undo one hold() because its flow ended; nothing happens if the template went meanwhile.  *mask* is
+ * the service's prefix length at the time of the hold.
+ */
 void fn_persistence_table_release(struct fn_persistence_table *table, struct fn_server *server,
-				  const struct fn_address *client, int64_t now);
+				  const struct fn_address *client, uint8_t mask, int64_t now);
 /* Drop the templates that lead to *server*. */
 void fn_persistence_table_forget_server(struct fn_persistence_table *table, const struct fn_server *server);
 /* Drop what has expired by *now* and return how many there were. */

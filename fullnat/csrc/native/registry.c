@@ -101,28 +101,33 @@ void fn_registry_free(struct fn_registry *registry)
 	fn_registry_init(registry, NULL);
 }
 
-/* Let go of a server, whose last holder this is if it is nobody else's. */
-static void drop_server(const struct fn_registry *registry, struct fn_server *server)
+void fn_registry_drop(const struct fn_registry *registry, struct fn_server *server)
 {
 	if (registry->director->fastpath && server->holders == 1)
 		fn_fastpath_give_counter(registry->director->fastpath, server->counter);
 	fn_server_release(server);
 }
 
-void fn_registry_prune(struct fn_registry *registry)
+uint32_t fn_registry_forget(struct fn_registry *registry, struct fn_server **forgotten, uint32_t most)
 {
 	struct fn_numbered *servers = &registry->servers;
-	uint32_t kept = 0;
+	uint32_t kept = 0, count = 0;
 
 	for (uint32_t at = 0; at < servers->count; at++) {
 		struct fn_server *server = servers->entries[at].object;
 
-		if (!server->is_listed && server->holders == 1)
-			drop_server(registry, server);
+		if (count < most && !server->is_listed && server->holders == 1)
+			forgotten[count++] = server;
 		else
 			servers->entries[kept++] = servers->entries[at];
 	}
 	servers->count = kept;
+	return count;
+}
+
+struct fn_server *fn_registry_find_server(const struct fn_registry *registry, uint32_t id)
+{
+	return find(&registry->servers, id);
 }
 
 const struct fn_server *fn_registry_next_server(const struct fn_registry *registry, uint32_t id)
@@ -134,12 +139,24 @@ const struct fn_server *fn_registry_next_server(const struct fn_registry *regist
 
 /* Services. */
 
-static bool is_scheduler(const char *name)
+static bool check_scheduler(const struct fn_scheduler_options *options, char error[FN_REGISTRY_ERROR])
 {
+	if (!options->name)
+		return true;
 	for (uint32_t at = 0; fn_scheduler_classes[at]; at++)
-		if (!strcmp(fn_scheduler_classes[at]->name, name))
+		if (!strcmp(fn_scheduler_classes[at]->name, options->name))
 			return true;
-	return false;
+	return refuse(error, "no built-in scheduler is named '%.40s'", options->name);
+}
+
+static bool check_settings(const struct fn_service_settings *settings, uint8_t protocol, const struct fn_address *vip,
+			   char error[FN_REGISTRY_ERROR])
+{
+	if (settings->one_packet && protocol != FN_UDP)
+		return refuse(error, "one_packet is for UDP");
+	if (settings->persistence_mask > vip->size * 8)
+		return refuse(error, "persistence mask must be 0-%u: %u", vip->size * 8U, settings->persistence_mask);
+	return true;
 }
 
 /* Whether flows of a service that was removed are still shown by number *id*. */
@@ -154,50 +171,47 @@ static bool lives_on(const struct fn_registry *registry, uint32_t id)
 	return false;
 }
 
-static bool check_service(struct fn_registry *registry, const struct fn_service_options *options,
+static bool check_service(const struct fn_registry *registry, const struct fn_service_options *options,
 			  char error[FN_REGISTRY_ERROR])
 {
 	const struct fn_address *address = &options->listen.address;
 
-	fn_registry_prune(registry);
 	if (find(&registry->services, options->id))
 		return refuse(error, "there is a service %u already", options->id);
 	if (lives_on(registry, options->id))
-		return refuse(error, "service %u was removed and still has flows", options->id);
-	if (options->scheduler && !is_scheduler(options->scheduler))
-		return refuse(error, "no built-in scheduler is named '%.40s'", options->scheduler);
-	if (options->one_packet && options->protocol != FN_UDP)
-		return refuse(error, "one_packet is for UDP");
-	if (options->persistence_mask > address->size * 8)
-		return refuse(error, "persistence mask must be 0-%u: %u", address->size * 8U,
-			      options->persistence_mask);
+		return refuse(error, "service %u was removed and still has servers", options->id);
+	if (!check_scheduler(&options->scheduler, error) ||
+	    !check_settings(&options->settings, options->protocol, address, error))
+		return false;
 	if (fn_service_table_find(&registry->director->services, options->protocol, address->bytes, address->size,
 				  options->listen.port))
 		return refuse(error, "service %u: its address and port are another's", options->id);
 	return true;
 }
 
+/* Set *scheduler* to what *options* say, NULL for a class in Python; false when memory ran out. */
+static bool make_scheduler(const struct fn_scheduler_options *options, struct fn_scheduler **scheduler)
+{
+	*scheduler = NULL;
+	if (!options->name)
+		return true;
+	*scheduler = fn_scheduler_create(options->name, options->seed, options->flags);
+	return *scheduler;
+}
+
 /* Return the service with one holder, or NULL when memory ran out. */
 static struct fn_service *make_service(const struct fn_service_options *options)
 {
-	struct fn_scheduler *scheduler = NULL;
+	struct fn_scheduler *scheduler;
 	struct fn_service *service;
 
-	if (options->scheduler) {
-		scheduler = fn_scheduler_create(options->scheduler, options->seed, options->flags);
-		if (!scheduler)
-			return NULL;
-	}
-	service = fn_service_create(options->id, options->protocol, &options->listen, scheduler);
-	if (!service) {
-		fn_scheduler_destroy(scheduler);
+	if (!make_scheduler(&options->scheduler, &scheduler))
 		return NULL;
-	}
-	memcpy(service->timeouts, options->timeouts, sizeof(service->timeouts));
-	service->is_persistent = options->is_persistent;
-	service->persistence_timeout = options->persistence_timeout;
-	service->persistence_mask = options->persistence_mask;
-	service->one_packet = options->one_packet;
+	service = fn_service_create(options->id, options->protocol, &options->listen, scheduler);
+	if (service)
+		fn_service_set(service, &options->settings);
+	else
+		fn_scheduler_destroy(scheduler);
 	return service;
 }
 
@@ -231,6 +245,23 @@ static struct fn_service *find_service(const struct fn_registry *registry, uint3
 	return service;
 }
 
+bool fn_registry_change_service(struct fn_registry *registry, uint32_t id, const struct fn_service_settings *settings,
+				const struct fn_scheduler_options *options, char error[FN_REGISTRY_ERROR])
+{
+	struct fn_service *service = find_service(registry, id, error);
+	struct fn_scheduler *scheduler;
+
+	if (!service || !check_settings(settings, service->protocol, &service->listen.address, error) ||
+	    (options && !check_scheduler(options, error)))
+		return false;
+	if (options && (!make_scheduler(options, &scheduler) || !fn_service_set_scheduler(service, scheduler))) {
+		fn_scheduler_destroy(scheduler);
+		return false;
+	}
+	fn_service_set(service, settings);
+	return true;
+}
+
 bool fn_registry_remove_service(struct fn_registry *registry, uint32_t id, char error[FN_REGISTRY_ERROR])
 {
 	struct fn_service *service = find_service(registry, id, error);
@@ -240,7 +271,6 @@ bool fn_registry_remove_service(struct fn_registry *registry, uint32_t id, char 
 	fn_director_remove_service(registry->director, service);
 	take_out(&registry->services, id);
 	fn_service_release(service);
-	fn_registry_prune(registry);
 	return true;
 }
 
@@ -330,11 +360,10 @@ static bool replace_servers(struct fn_registry *registry, struct fn_service *ser
 		made++;
 	if (made == count && fn_service_set_servers(service, list, count)) {
 		accept_servers(registry, list, options, count);
-		fn_registry_prune(registry);
 		return true;
 	}
 	while (made)
-		drop_server(registry, list[--made]);
+		fn_registry_drop(registry, list[--made]);
 	return false;
 }
 
@@ -346,7 +375,6 @@ bool fn_registry_set_servers(struct fn_registry *registry, uint32_t id, const st
 	uint32_t *ids = calloc((size_t)count + 1, sizeof(*ids));
 	bool done = false;
 
-	fn_registry_prune(registry);
 	if (service && list && ids && are_unique(options, count, ids, error) &&
 	    check_servers(registry, service, options, count, error))
 		done = replace_servers(registry, service, list, options, count);

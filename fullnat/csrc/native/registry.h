@@ -4,7 +4,7 @@
  *
  * A change is checked as a whole before anything of it is done, and when memory runs out nothing
  * has changed.  A server that left its list stays known for as long as flows, templates or fragments
- * hold it, since they are shown by its number.
+ * hold it, since they are shown by its number; and then until forget(), so that no count is lost.
  *
  * Has no lock: every function is called with the director's.  What is wrong with a change is said in
  * one line of *error*, which is empty when memory ran out.
@@ -32,18 +32,18 @@ struct fn_registry {
 	struct fn_numbered servers;    /* struct fn_server, each held */
 };
 
+struct fn_scheduler_options {
+	const char *name;              /* NULL: a class in Python */
+	uint64_t seed;
+	uint32_t flags;                /* of enum fn_scheduler_flag */
+};
+
 struct fn_service_options {
 	uint32_t id;
 	uint8_t protocol;
 	struct fn_endpoint listen;
-	const char *scheduler;         /* NULL: a class in Python */
-	uint64_t seed;
-	uint32_t flags;                /* of enum fn_scheduler_flag */
-	int64_t timeouts[FN_TIMEOUTS];
-	bool is_persistent;
-	int64_t persistence_timeout;
-	uint8_t persistence_mask;
-	bool one_packet;
+	struct fn_scheduler_options scheduler;
+	struct fn_service_settings settings;
 };
 
 struct fn_server_options {
@@ -58,6 +58,9 @@ void fn_registry_free(struct fn_registry *registry);
 
 bool fn_registry_add_service(struct fn_registry *registry, const struct fn_service_options *options,
 			     char error[FN_REGISTRY_ERROR]);
+/* Give service *id* new settings and, unless it is NULL, another scheduler for the servers it has. */
+bool fn_registry_change_service(struct fn_registry *registry, uint32_t id, const struct fn_service_settings *settings,
+				const struct fn_scheduler_options *scheduler, char error[FN_REGISTRY_ERROR]);
 bool fn_registry_remove_service(struct fn_registry *registry, uint32_t id, char error[FN_REGISTRY_ERROR]);
 
 /*
@@ -69,8 +72,16 @@ bool fn_registry_set_servers(struct fn_registry *registry, uint32_t id, const st
 bool fn_registry_set_server(struct fn_registry *registry, uint32_t id, const struct fn_server_settings *settings,
 			    char error[FN_REGISTRY_ERROR]);
 
-/* Forget servers that nothing holds any more. */
-void fn_registry_prune(struct fn_registry *registry);
+/*
+ * Take out servers that nothing holds any more, at most *most*, and return how many there are in
+ * *forgotten*: whoever has read their counts drops them.
+ */
+uint32_t fn_registry_forget(struct fn_registry *registry, struct fn_server **forgotten, uint32_t most);
+/* Let go of a server, whose last holder this is if it is nobody else's. */
+void fn_registry_drop(const struct fn_registry *registry, struct fn_server *server);
+
+/* Return server *id*, or NULL. */
+struct fn_server *fn_registry_find_server(const struct fn_registry *registry, uint32_t id);
 /* Return the server of the lowest number from *id* on, or NULL. */
 const struct fn_server *fn_registry_next_server(const struct fn_registry *registry, uint32_t id);
 

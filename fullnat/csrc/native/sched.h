@@ -9,8 +9,8 @@
  * Rules.
  *   1. schedule() returns an available server of the list, or NULL when there is none.
  *   2. It does not count: the service does, and calls flows_changed().
- *   3. flows_changed() and server_changed() may name a server that is no longer in the list:
- *      fn_scheduler_is_attached() tells.  While attach() runs, the servers of the old list live.
+ *   3. flows_changed() may name a server that is no longer in the list: fn_scheduler_is_attached()
+ *      tells.  While attach() runs, the servers of the old list live.
  */
 #ifndef FULLNAT_NATIVE_SCHED_H
 #define FULLNAT_NATIVE_SCHED_H

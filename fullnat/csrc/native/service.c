@@ -108,11 +108,34 @@ bool fn_service_set_servers(struct fn_service *service, struct fn_server *const 
 	return true;
 }
 
+void fn_service_set(struct fn_service *service, const struct fn_service_settings *settings)
+{
+	memcpy(service->timeouts, settings->timeouts, sizeof(service->timeouts));
+	service->is_persistent = settings->is_persistent;
+	service->persistence_timeout = settings->persistence_timeout;
+	service->persistence_mask = settings->persistence_mask;
+	service->one_packet = settings->one_packet;
+}
+
+bool fn_service_set_scheduler(struct fn_service *service, struct fn_scheduler *scheduler)
+{
+	if (scheduler && !scheduler->class->attach(scheduler, service->servers, service->count))
+		return false;
+	if (scheduler) {
+		scheduler->servers = service->servers;
+		scheduler->count = service->count;
+	}
+	fn_scheduler_destroy(service->scheduler);
+	service->scheduler = scheduler;
+	return true;
+}
+
+/* Have the scheduler hear of *server*, unless it may pick another at that position by now. */
 static void tell_server_changed(struct fn_server *server)
 {
 	struct fn_scheduler *scheduler = server->service->scheduler;
 
-	if (scheduler && scheduler->class->server_changed)
+	if (server->is_listed && scheduler && scheduler->class->server_changed)
 		scheduler->class->server_changed(scheduler, server);
 }
 

@@ -58,6 +58,15 @@ struct fn_service {
 	uint32_t count;
 };
 
+/* What a service is configured to be, beside its scheduler. */
+struct fn_service_settings {
+	int64_t timeouts[FN_TIMEOUTS];     /* nanoseconds */
+	bool is_persistent;
+	int64_t persistence_timeout;       /* nanoseconds */
+	uint8_t persistence_mask;
+	bool one_packet;
+};
+
 /* What a server is configured to be. */
 struct fn_server_settings {
 	uint32_t weight;               /* effective */
@@ -72,6 +81,14 @@ struct fn_service *fn_service_create(uint32_t id, uint8_t protocol, const struct
 				     struct fn_scheduler *scheduler);
 /* Empty its list before the last release from outside: the servers in it hold the service. */
 void fn_service_release(struct fn_service *service);
+
+/* Give *service* new settings: for flows that open, and for others from their next state on. */
+void fn_service_set(struct fn_service *service, const struct fn_service_settings *settings);
+/*
+ * Have *scheduler* pick from now on, NULL: a class in Python.  False when memory ran out, and then
+ * nothing changed and *scheduler* is still the caller's.
+ */
+bool fn_service_set_scheduler(struct fn_service *service, struct fn_scheduler *scheduler);
 
 /* Return a new server of *service* with one holder, the caller, or NULL. */
 struct fn_server *fn_server_create(struct fn_service *service, uint32_t id, const struct fn_endpoint *endpoint,

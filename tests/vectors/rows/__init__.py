@@ -6,6 +6,7 @@ from __future__ import annotations
 from tests.vectors.case import NETS, Case
 from tests.vectors.rows import (
     answering,
+    ending,
     forwarding,
     fragmented,
     icmp,
@@ -15,7 +16,7 @@ from tests.vectors.rows import (
     passing,
 )
 
-_BOTH_FAMILIES = (forwarding, passing, answering, icmp, malformed, fragmented)
+_BOTH_FAMILIES = (forwarding, passing, answering, ending, icmp, malformed, fragmented)
 
 
 def all_cases() -> list[Case]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scapy.layers.inet import IP, TCP
-from scapy.layers.inet6 import IPv6
-
 from fullnat.core.reason import Reason
 from tests.packets import ping, tcp, udp
 from tests.vectors.case import Case, Given, Net, Step
-from tests.vectors.rows.steps import answer_about, asked, opened
+from tests.vectors.rows.steps import answer_about, asked, opened, reset
 
 
 def rows(net: Net) -> list[Case]:
@@ -33,16 +30,16 @@ def rows(net: Net) -> list[Case]:
             "a segment of no flow is reset: with its acknowledgment as sequence, or acknowledging it",
             Given(net),
             [
-                Step(mid_stream, Reason.NO_FLOW, reply=_reset(net, "R", seq=600)),
+                Step(mid_stream, Reason.NO_FLOW, reply=reset(net.to_client(), "R", seq=600)),
                 Step(
                     tcp(net.to_vip(), "F", seq=500, payload=b"12345"),
                     Reason.NO_FLOW,
-                    reply=_reset(net, "RA", seq=0, ack=506),
+                    reply=reset(net.to_client(), "RA", seq=0, ack=506),
                 ),
                 Step(
                     tcp(net.to_vip(), "SA", seq=500, ack=600),
                     Reason.NO_FLOW,
-                    reply=_reset(net, "R", seq=600),
+                    reply=reset(net.to_client(), "R", seq=600),
                 ),
             ],
         ),
@@ -63,7 +60,7 @@ def rows(net: Net) -> list[Case]:
                 Step(
                     tcp(net.to_vip(), "S", seq=500),
                     Reason.NO_SERVER,
-                    reply=_reset(net, "RA", seq=0, ack=501),
+                    reply=reset(net.to_client(), "RA", seq=0, ack=501),
                 ),
                 Step(
                     udp(net.to_vip(vport=53)),
@@ -119,16 +116,3 @@ def rows(net: Net) -> list[Case]:
             ],
         ),
     ]
-
-
-def _reset(net: Net, flags: str, seq: int, ack: int = 0) -> bytes:
-    segment = tcp(net.to_client(), flags, seq=seq, ack=ack, ident=0)
-    return _with_window_zero(segment)
-
-
-def _with_window_zero(segment: bytes) -> bytes:
-
-    packet = (IP if segment[0] >> 4 == 4 else IPv6)(segment)
-    packet[TCP].window = 0
-    del packet[TCP].chksum
-    return bytes(packet)

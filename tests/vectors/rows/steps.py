@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+
 from fullnat.core.reason import Reason
 from tests.packets import tcp, udp, unreachable
 from tests.vectors.case import Net, Step
@@ -42,6 +45,15 @@ def asked(net: Net) -> Step:
 def patched(packet: bytes, at: int, value: int) -> bytes:
     """The packet with another byte at *at*."""
     return packet[:at] + bytes((value,)) + packet[at + 1 :]
+
+
+def reset(path: str, flags: str = "R", seq: int = 0, ack: int = 0) -> bytes:
+    """The RST of ours."""
+    segment = tcp(path, flags, seq=seq, ack=ack, ident=0)
+    packet = (IP if segment[0] >> 4 == 4 else IPv6)(segment)
+    packet[TCP].window = 0
+    del packet[TCP].chksum
+    return bytes(packet)
 
 
 def answer_about(net: Net, packet: bytes, code: str) -> bytes:
