@@ -23,10 +23,14 @@ PACKAGES := \
 GUEST_PACKAGES := qemu-system-x86 busybox-static cpio kmod ipvsadm
 #  qemu-system-x86 ... ipvsadm      a virtual machine whose kernel has IPVS (netns-lab/guest.py)
 BENCH_PACKAGES := nftables wrk haproxy libnginx-mod-stream
+VM := $(PYTHON) netns-lab/lab.py vm run
+GUEST_BENCH := --figures cps,keepalive --peers ipvs,ipvs-masq,iptables,ebpf
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
 FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nat,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
+# In the guest nothing is missing, so nothing is skipped; and a test takes minutes.
+GUEST_PYTEST := FULLNAT_REQUIRE=$(FEATURES),ipvs PYTEST_TIMEOUT=3600 $(BIN)/python -m pytest --requiring ipvs
 PYTEST = $(if $(REQUIRE),FULLNAT_REQUIRE=$(FEATURES)) $(BIN)/python -m pytest
 
 EXTENSION := fullnat/_native.abi3.so
@@ -37,7 +41,8 @@ SANITIZED_TESTS := tests/unit/test_native_module.py tests/unit/test_vectors.py t
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup packages build demo gen gen-check lint test test-unit test-netns test-sanitized fuzz bench lab guest clean
+.PHONY: help setup packages build demo gen gen-check lint test test-unit test-netns test-guest test-sanitized \
+  fuzz bench bench-guest lab guest clean
 
 help: ## this list
 	$(Q)awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +79,9 @@ test-unit: setup ## the tests that need no root and no network
 test-netns: setup ## the tests in namespaces: real kernels, real programs (root)
 	$(Q)$(PYTEST) tests/netns
 
+test-guest: setup guest ## the tests that need IPVS, in a virtual machine whose kernel has it (root); ARGS='-k render'
+	$(Q)$(VM) env $(GUEST_PYTEST) tests/netns $(ARGS)
+
 test-sanitized: setup ## the tests of the C extension, in a build with AddressSanitizer and UBSan
 	$(Q)FULLNAT_SANITIZE=1 $(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/temp
 	$(Q)FULLNAT_NATIVE=$(SANITIZED)/$(EXTENSION) LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
@@ -86,6 +94,12 @@ fuzz: setup ## malformed packets through the core, in Python and in C; COUNT=100
 bench: setup ## measure the engines against the kernel and each other (root)
 	$(Q).ci/install-packages $(BENCH_PACKAGES)
 	$(Q)$(BIN)/python bench/run.py $(ARGS)
+
+bench-guest: setup guest ## measure against IPVS, in a virtual machine whose kernel has it (root); ARGS='--rounds 3'
+	$(Q).ci/install-packages $(BENCH_PACKAGES)
+	$(Q)$(MAKE) -s -C bench/gen
+	$(Q)mkdir -p bench/results/scratch
+	$(Q)$(VM) --share bench/results/scratch $(BIN)/python bench/run.py $(GUEST_BENCH) $(ARGS)
 
 lab: packages ## build a lab with web servers and leave it up, to try things by hand (root)
 	$(Q)$(PYTHON) netns-lab/lab.py up two-arm --servers

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,11 +13,10 @@ from typing import Any
 
 from lab import Lab
 from namespace import LabError
-from wait import wait_until
+from wait import PATIENCE, wait_until
 
-_PATIENCE = float(os.environ.get("FULLNAT_PATIENCE", "1"))  # more on a host that is emulated, say
-READY_SECONDS = 15.0 * _PATIENCE
-STOP_SECONDS = 15.0 * _PATIENCE
+READY_SECONDS = 15.0
+STOP_SECONDS = 15.0 * PATIENCE
 
 
 def program() -> list[str]:

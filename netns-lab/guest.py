@@ -34,6 +34,7 @@ PACKAGE = "linux-image-amd64"  # leads to the kernel of this release
 # The initramfs loads these; all others the kernel loads when it needs them, as on any host.
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 _BUSYBOX = Path("/bin/busybox")
+PATIENCE = "12"  # how much longer than elsewhere a test or a bench waits there before it gives up
 # Program -> the Debian package that has it.
 _TOOLS = {
     QEMU: "qemu-system-x86",
@@ -219,6 +220,7 @@ def _kernel_package() -> str:
 def _start(argv: Sequence[str], kernel: Kernel, shared: Sequence[Path]) -> str:
     variables = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "LANG": "C.UTF-8"}
     # The command's output is a serial line there, whatever it is here.
+    variables["FULLNAT_PATIENCE"] = os.environ.get("FULLNAT_PATIENCE", PATIENCE)
     variables["TERM"] = os.environ.get("TERM", "dumb") if sys.stdout.isatty() else "dumb"
     mounts = [
         f"mkdir -p {place} && mount -t 9p -o {_TRANSPORT} shared{number} {place}"

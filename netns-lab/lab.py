@@ -33,7 +33,7 @@ from namespace import LabError, Process
 from plan import Plan
 from state import State
 from topology import TOPOLOGIES, Host
-from wait import wait_until
+from wait import PATIENCE, wait_until
 
 _numbers = itertools.count(1)  # several labs of one process
 
@@ -200,11 +200,14 @@ class Lab(Plan):
         namespace.ip_batch(lines, name)
 
     def _is_ready(self, role: str) -> bool:
+        host = next(host for host in self.topology.hosts if host.role == role)
+        own = {"lo", *(interface.name for interface in host.interfaces)}  # modules of tunnels bring more
         devices = namespace.ip_json("address", "show", namespace=self.namespace(role))
         return all(
             device["operstate"] in ("UP", "UNKNOWN")  # the loopback device never says UP
             and not any(address.get("tentative") for address in device["addr_info"])
             for device in devices
+            if device["ifname"] in own
         )
 
     def set_mtu(self, segment: str, mtu: int) -> None:
@@ -243,6 +246,7 @@ class Lab(Plan):
         self, role: str, argv: Sequence[str], *, check: bool = True, timeout: float = 60, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run *argv* on *role* to its end, its output captured as text; *options* are subprocess.run's."""
+        timeout *= PATIENCE
         settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": timeout, **options}
         done = subprocess.run(self.command(role, argv), check=False, **settings)
         if check and done.returncode:

@@ -3,6 +3,7 @@
 
 `@pytest.mark.requires("nfqueue", "ipv6")` skips a test where one is missing and says which.
 FULLNAT_REQUIRE=nfqueue,ipv6 turns such a skip into a failure: for hosts that ought to have them.
+`pytest --requiring ipvs` runs only the tests that need it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -104,7 +105,7 @@ def _program(name: str) -> Callable[[], str]:
     return lambda: "" if shutil.which(name) else f"{name} is not installed"
 
 
-_PROGRAMS = ("curl", "conntrack", "ethtool", "iperf3", "ipset", "iptables", "nginx", "ping", "traceroute")
+_PROGRAMS = ("chromium", "curl", "conntrack", "ethtool", "iperf3", "ipset", "iptables", "nginx", "ping", "traceroute")
 
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
@@ -132,9 +133,14 @@ def missing(feature: str) -> str:
 def required() -> frozenset[str]:
     """The features that FULLNAT_REQUIRE lists."""
     wanted = frozenset(os.environ.get("FULLNAT_REQUIRE", "").replace(",", " ").split())
-    if unknown := wanted - PROBES.keys():
-        raise pytest.UsageError(f"FULLNAT_REQUIRE: no feature {sorted(unknown)}; there are {sorted(PROBES)}")
+    refuse_unknown(wanted, "FULLNAT_REQUIRE")
     return wanted
+
+
+def refuse_unknown(names: Iterable[str], where: str) -> None:
+    """Say that *where* names a feature that there is not."""
+    if unknown := set(names) - PROBES.keys():
+        raise pytest.UsageError(f"{where}: no feature {sorted(unknown)}; there are {sorted(PROBES)}")
 
 
 def demand(feature: str) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fullnat.control.config import Config, ServiceConfig
+from fullnat.control.config import Config
+from fullnat.control.kernel import ServersOf, as_configured, kernel_services
+from fullnat.control.served import Served, make_scheduler
 from fullnat.core.addr import Endpoint, PortRange
 from fullnat.core.director import Director
 from fullnat.core.flow import FlowTable
 from fullnat.core.fragment import FragmentTable
 from fullnat.core.lport import LocalPortPool
 from fullnat.core.persist import PersistenceTable
-from fullnat.core.service import RealServer, VirtualService
+from fullnat.core.service import VirtualService
 from fullnat.datapath.base import Setup
 from fullnat.host.plan import Fallback, HostPlan
 
@@ -70,30 +72,26 @@ def build_director(setup: Setup, services: Iterable[VirtualService], now: int) -
     )
 
 
-def build_services(config: Config, seed: int) -> list[VirtualService]:
-    """Return the services of *config*, with all their servers and no flows."""
-    return [_build_service(service, seed) for service in config.services]
+def build_served(config: Config, seed: int) -> list[Served]:
+    """Return the services of *config* as they run, with all their servers and no flows."""
+    return [Served(service, make_scheduler(service, seed)) for service in config.all_services]
 
 
-def _build_service(config: ServiceConfig, seed: int) -> VirtualService:
-    return VirtualService(
-        config.name,
-        config.protocol,
-        config.listen,
-        config.scheduler(seed=seed, flags=config.scheduler_flags),
-        config.timeouts,
-        [RealServer(server.endpoint, server.weight, server.upper, server.lower) for server in config.servers],
-        config.persistence,
-        config.one_packet,
-    )
+def plan_host(
+    config: Config,
+    ports: PortRange,
+    engine: str,
+    fallback: Fallback | None = None,
+    servers_of: ServersOf = as_configured,
+) -> HostPlan:
+    """Return what *config* needs of the host for the engine of this name, with *fallback* behind it.
 
-
-def plan_host(config: Config, ports: PortRange, engine: str, fallback: Fallback | None = None) -> HostPlan:
-    """Return what *config* needs of the host for the engine of this name, with *fallback* behind it."""
+    *servers_of* says who takes part in what the kernel serves.
+    """
     is_native = engine in ("ebpf", "native")
-    servers = {
-        (service.protocol, server.endpoint): None for service in config.services for server in service.servers
-    }
+    servers = dict.fromkeys(
+        (service.protocol, endpoint) for service in config.services for endpoint in service.endpoints
+    )
     return HostPlan(
         instance=config.instance,
         queue=config.engine.queue,
@@ -109,4 +107,5 @@ def plan_host(config: Config, ports: PortRange, engine: str, fallback: Fallback 
         has_fastpath=engine == "ebpf",
         fallback=fallback,
         has_engine=engine != "kernel",
+        kernel_services=kernel_services(config, servers_of),
     )

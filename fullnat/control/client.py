@@ -9,8 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import FORBIDDEN, INTERNAL_SERVER_ERROR, OK
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+_PATIENCE = 60.0  # seconds; a large change takes a while on a slow machine
 
 
 class ControlError(Exception):
@@ -22,12 +27,12 @@ class AbsentError(ControlError):
 
 
 class ControlRefusedError(ControlError):
-    """Only the owner of the socket may ask, and the caller is not."""
+    """The caller may not."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("fullnat", timeout=10)
+    def __init__(self, path: Path, timeout: float | None = 10) -> None:
+        super().__init__("fullnat", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -41,17 +46,41 @@ def ask(path: Path, what: str) -> Any:
     return _request(path, "GET", what)
 
 
-def tell(path: Path, what: str) -> Any:
-    """Have the instance at socket *path* do *what*: POST /v1/*what*."""
-    return _request(path, "POST", what)
+def tell(path: Path, what: str, body: dict[str, Any] | None = None) -> Any:
+    """Have the instance at socket *path* do *what*: POST /v1/*what* with *body*."""
+    return _request(path, "POST", what, body)
 
 
-def _request(path: Path, method: str, what: str) -> Any:
-    connection = _UnixConnection(path)
-    try:
-        connection.request(method, f"/v1/{what}")
+def follow_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events that are kept, and then each as it happens, until the instance ends."""
+    connection = _UnixConnection(path, timeout=None)
+    with _explaining(path), closing(connection):
+        connection.request("GET", "/v1/events?follow=1")
         response = connection.getresponse()
-        body = response.read()
+        if response.status != OK:
+            _refuse(path, response.status, response.reason, response.read())
+        for line in response:
+            if line.startswith(b"data: "):
+                yield json.loads(line[len(b"data: ") :])
+
+
+def _request(path: Path, method: str, what: str, body: dict[str, Any] | None = None) -> Any:
+    connection = _UnixConnection(path, timeout=_PATIENCE)
+    text = None if body is None else json.dumps(body)
+    with _explaining(path), closing(connection):
+        connection.request(method, f"/v1/{what}", text)
+        response = connection.getresponse()
+        answer = response.read()
+    if response.status != OK:
+        _refuse(path, response.status, response.reason, answer)
+    return json.loads(answer)
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Say in one line why nobody answers at *path*."""
+    try:
+        yield
     except PermissionError as error:
         raise ControlRefusedError(f"{path}: permission denied; only its owner may ask") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -59,11 +88,13 @@ def _request(path: Path, method: str, what: str) -> Any:
         raise AbsentError(f"{here}: nothing listens on {path}") from error
     except (OSError, http.client.HTTPException) as error:
         raise ControlError(f"{path}: no instance answers there ({error})") from error
-    finally:
-        connection.close()
-    if response.status >= 500:
-        raise ControlError(f"{path}: the instance failed to answer ({response.status} {response.reason})")
-    answer = json.loads(body)
-    if response.status != 200:
-        raise ControlError(f"{path}: {answer['error']}")
-    return answer
+
+
+def _refuse(path: Path, status: int, reason: str, body: bytes) -> NoReturn:
+    if status >= INTERNAL_SERVER_ERROR:
+        raise ControlError(f"{path}: the instance failed to answer ({status} {reason})")
+    try:
+        text = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = f"{status} {reason}"
+    raise (ControlRefusedError if status == FORBIDDEN else ControlError)(text)

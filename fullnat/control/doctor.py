@@ -8,7 +8,7 @@ what that needs; without one at every device and every family the host has.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from fullnat.control.build import MARK, plan_host
 from fullnat.control.config import Config
 from fullnat.control.fallback import fallback_in_general, plan_fallback
 from fullnat.control.fallback import find_refusal as find_fallback_refusal
-from fullnat.core.addr import TCP, PortRange, parse_endpoint
+from fullnat.core.addr import TCP, IPAddress, PortRange, parse_endpoint
+from fullnat.host.addresses import Interface, read_interfaces
 from fullnat.host.errors import HostError
 from fullnat.host.facts import Facts, read_facts
 from fullnat.host.fastpath import find_refusal
 from fullnat.host.findings import (
     Finding,
     Level,
+    Unknown,
     check_devices,
     check_ebpf,
     check_fallback,
@@ -34,10 +36,16 @@ from fullnat.host.findings import (
     check_programs,
     check_queues,
     check_realtime,
+    check_services,
     check_sysctls,
+    note_needs,
 )
+from fullnat.host.ipvs import find_unserved
 from fullnat.host.plan import FALLBACKS, HostPlan
 from fullnat.host.ports import default_port_range, read_ip_local_port_range
+from fullnat.host.trial import try_services
+from fullnat.kernel.needs import needs
+from fullnat.kernel.service import KernelService
 
 _ANY_PORTS = PortRange(1024, 32767)
 _IPV6 = Path("/proc/sys/net/ipv6")
@@ -52,6 +60,7 @@ def examine(config: Config | None) -> list[Finding]:
         *check_ebpf(find_refusal(), wanted=engine == "ebpf"),
         *check_native(import_failure("fullnat._native"), wanted=engine in ("ebpf", "native")),
         *_check_fallbacks(plan, config),
+        *_check_services(plan),
         *diagnose(facts, plan, config.snat.ports if config else None),
     ]
 
@@ -78,6 +87,36 @@ def _refuse_fallback(plan: HostPlan, config: Config | None, kind: str) -> str:
         return str(error)
     except PermissionError:
         return "not looked at: that takes root"
+
+
+def _check_services(plan: HostPlan) -> list[Finding]:
+    """Look at what IPVS is to serve beside the engine."""
+    if not plan.kernel_services:
+        return []
+    interfaces = read_interfaces()
+    try:
+        refusal: str | Unknown = try_services(plan.kernel_services)
+    except PermissionError:
+        refusal = Unknown("that takes root")
+    services = plan.kernel_services
+    return [
+        *check_services(refusal or find_unserved(plan, services, interfaces)),
+        *note_needs(needs(services, find_directors(services, interfaces))),
+    ]
+
+
+def find_directors(
+    services: Iterable[KernelService], interfaces: Sequence[Interface]
+) -> dict[int, IPAddress]:
+    """Return the host's address in the network of the servers, by family."""
+    found: dict[int, IPAddress] = {}
+    for service in services:
+        for server in service.servers:
+            for interface in interfaces:
+                for own in interface.addresses:
+                    if server.endpoint.address in own.network:
+                        found.setdefault(service.family, own.ip)
+    return found
 
 
 def diagnose(facts: Facts, plan: HostPlan, ports: PortRange | None) -> list[Finding]:

@@ -3,30 +3,34 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fullnat.control.build import plan_host
-from fullnat.control.config.model import Config, ServiceConfig
+from fullnat.control.config.model import Config
+from fullnat.control.kernel import ServersOf, as_configured, engine_services, kernel_services
 from fullnat.core.addr import TCP, PortRange
 from fullnat.core.timeouts import SECOND
 from fullnat.datapath.base import Datapath
+from fullnat.host.addresses import read_interfaces
 from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError
 from fullnat.host.ipvs import find_unserved
 from fullnat.host.plan import FALLBACKS, IPVS, Fallback, HostPlan
 from fullnat.host.ports import other_ports
-from fullnat.host.trial import try_steering
+from fullnat.host.trial import try_services, try_steering
 from fullnat.kernel import iptables, ipvs
 from fullnat.kernel.service import KernelPersistence, KernelServer, KernelService, LocalPool
 
-_WHOLE = {4: 32, 6: 128}
 
-
-def plan_fallback(config: Config, ports: PortRange, kind: str) -> Fallback:
+def plan_fallback(
+    config: Config, ports: PortRange, kind: str, servers_of: ServersOf = as_configured
+) -> Fallback:
     """Return what the kernel is to serve, by *kind*, while no engine does, which has *ports* for itself.
 
-    HostError when that leaves the kernel none.
+    *servers_of* says who takes part.  HostError when *ports* leave the kernel none.
     """
     pool = LocalPool(config.snat.addresses, other_ports(ports))
-    return Fallback(kind, kernel_services(config), pool, _memory(config))
+    return Fallback(kind, engine_services(config, servers_of), pool, _memory(config))
 
 
 def choose_fallback(config: Config, ports: PortRange) -> tuple[Fallback | None, str]:
@@ -60,11 +64,19 @@ def find_refusal(plan: HostPlan, *, is_example: bool = False) -> str:
     The addresses of an example need not be the host's.  PermissionError when this process may not try.
     """
     assert plan.fallback is not None
-    has_to_be_local = plan.fallback.kind == IPVS and not is_example
+    have_to_be_local = plan.fallback.services if plan.fallback.kind == IPVS and not is_example else ()
     try:
-        return try_steering(plan) or (find_unserved(plan) if has_to_be_local else "")
+        return try_steering(plan) or find_unserved(plan, have_to_be_local, read_interfaces())
     except HostError as error:
         return str(error)
+
+
+def require_kernel_services(config: Config) -> None:
+    """Raise HostError unless the kernel has the IPVS that services of *config* are served by."""
+    with suppress(PermissionError):  # nothing is known against it; who may not try may not run either
+        refusal = try_services(kernel_services(config)) if config.kernel_services else ""
+        if refusal:
+            raise HostError(refusal)
 
 
 def fallback_in_general(plan: HostPlan, kind: str) -> Fallback:
@@ -74,11 +86,6 @@ def fallback_in_general(plan: HostPlan, kind: str) -> Fallback:
         for protocol, listen in plan.services
     )
     return Fallback(kind, services, LocalPool(plan.lips, other_ports(plan.port_range)), 1)
-
-
-def kernel_services(config: Config) -> tuple[KernelService, ...]:
-    """Return the services of *config* as the kernel can have them."""
-    return tuple(_service(service) for service in config.services)
 
 
 def differences(fallback: Fallback) -> list[str]:
@@ -100,25 +107,6 @@ def connections(engine: Datapath) -> list[Connection]:
         )
         for record in engine.flows()
     ]
-
-
-def _service(config: ServiceConfig) -> KernelService:
-    persistence = None
-    if config.persistence is not None:
-        mask = config.persistence.mask or _WHOLE[config.listen.family]
-        persistence = KernelPersistence(max(1, config.persistence.timeout // SECOND), mask)
-    return KernelService(
-        listen=config.listen,
-        protocol=config.protocol,
-        scheduler=config.scheduler_name,
-        servers=tuple(
-            KernelServer(server.endpoint, server.weight, server.upper, server.lower or 0)
-            for server in config.servers
-        ),
-        flags=config.scheduler_flags,
-        persistence=persistence,
-        one_packet=config.one_packet,
-    )
 
 
 def _memory(config: Config) -> int:

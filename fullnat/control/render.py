@@ -2,7 +2,7 @@
 """`fullnat render`: the services of a config as a script for the kernel's own tools.
 
     iptables   DNAT and SNAT, chains per service and server; a shell script
-    ipvsadm    IPVS NAT, and SNAT by iptables; a shell script
+    ipvsadm    IPVS, and for full NAT SNAT by iptables; a shell script
     nft        a ruleset, for `nft -f`
 
 A script can be run again: it replaces what it made.  One that fails leaves all as it was, but for
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fullnat.control.build import MARK
 from fullnat.control.config.model import Config
-from fullnat.control.fallback import kernel_services
+from fullnat.control.kernel import engine_services, kernel_services
 from fullnat.core.addr import PortRange
+from fullnat.host.errors import HostError
 from fullnat.kernel import iptables, ipvs, nft, script, snat
 from fullnat.kernel.names import comment_prefix
 from fullnat.kernel.service import KernelService, LocalPool
@@ -43,8 +44,15 @@ restore() {
 
 
 def render(config: Config, tool: str, ports: PortRange) -> str:
-    """Return the script for *tool*, one of TOOLS; *ports* are those to use on each local address."""
-    lines = TOOLS[tool](config, kernel_services(config), LocalPool(config.snat.addresses, ports))
+    """Return the script for *tool*, one of TOOLS; *ports* are those to use on each local address.
+
+    HostError when the tool cannot have a service.
+    """
+    others = kernel_services(config)
+    if others and tool != _FOR_ALL:
+        raise HostError(f"{tool} cannot have {others[0]}, which IPVS serves: fullnat render {_FOR_ALL}")
+    services = (*engine_services(config), *others)
+    lines = TOOLS[tool](config, services, LocalPool(config.snat.addresses, ports))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -120,6 +128,8 @@ TOOLS: dict[str, Callable[[Config, Sequence[KernelService], LocalPool], list[str
     "ipvsadm": _ipvsadm,
     "nft": _nft,
 }
+
+_FOR_ALL = "ipvsadm"  # the tool that has services by mark, and by other ways than full NAT
 
 Differences = Callable[[KernelService], list[str]]
 

@@ -10,54 +10,96 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fullnat.core.addr import PROTOCOL_NAMES
+from fullnat.control.config.model import KernelServiceConfig
+from fullnat.control.roster import flows_left
+from fullnat.control.served import Served
+from fullnat.control.wish import Wish
+from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
 from fullnat.core.lport import PortUse
 from fullnat.core.reason import Reason, Verdict
-from fullnat.core.service import RealServer, VirtualService
+from fullnat.core.rotation import Pool
+from fullnat.core.service import Admin, RealServer
 from fullnat.core.timeouts import SECOND
 from fullnat.datapath.base import FlowRecord, Statistics, TemplateRecord
 
 Row = dict[str, Any]
 
 _TRAFFIC = ("connections", "packets_in", "packets_out", "bytes_in", "bytes_out")
+_ADMIN = {Admin.ENABLED: "enabled", Admin.QUIESCED: "drain", Admin.DISABLED: "disabled"}
 
 
-def services(served: Iterable[VirtualService]) -> list[Row]:
+def services(served: Iterable[Served]) -> list[Row]:
     """Return a row for each service, with the sums over its servers."""
-    return [_service_row(service) for service in served]
+    return [_service_row(one) for one in served]
 
 
-def _service_row(service: VirtualService) -> Row:
+def _service_row(served: Served) -> Row:
+    config, servers = served.config, served.servers
+    persistence = config.persistence
     row: Row = {
-        "name": service.name,
-        "protocol": PROTOCOL_NAMES[service.protocol],
-        "listen": str(service.listen),
-        "scheduler": service.scheduler_name,
-        "servers": len(service.servers),
-        "available": sum(server.is_available for server in service.servers),
-        "active": sum(server.active for server in service.servers),
-        "inactive": sum(server.inactive for server in service.servers),
+        "name": config.name,
+        "protocol": PROTOCOL_NAMES.get(config.protocol, "fwmark"),
+        "listen": str(config.listen) if isinstance(config.listen, Endpoint) else str(config.listen.mark),
+        "address": config.address,
+        "scheduler": config.scheduler_name,
+        "scheduler_flags": sorted(config.scheduler_flags),
+        "persistence": persistence and {"timeout": persistence.timeout / SECOND, "mask": persistence.mask},
+        "one_packet": config.one_packet,
+        "forward": config.forward.value if isinstance(config, KernelServiceConfig) else "fullnat",
+        "serving": served.rotation.serving,
+        "pools": [_pool_row(pool) for pool in served.rotation.pools],
+        "servers": len(servers),
+        "available": sum(server.is_available for server in served.virtual.servers),
+        "active": sum(server.active for server in servers),
+        "inactive": sum(server.inactive for server in servers),
     }
-    return row | {name: sum(getattr(server, name) for server in service.servers) for name in _TRAFFIC}
+    return row | {name: sum(getattr(server, name) for server in servers) for name in _TRAFFIC}
 
 
-def servers(served: Iterable[VirtualService]) -> list[Row]:
-    """Return a row for each server of each service."""
-    return [_server_row(service, server) for service in served for server in service.servers]
+def _pool_row(pool: Pool) -> Row:
+    return {
+        "name": pool.name,
+        "servers": len(pool.servers),
+        "usable_weight": pool.usable_weight,
+        "quorum": pool.quorum,
+        "has_quorum": bool(pool.has_quorum),
+    }
 
 
-def _server_row(service: VirtualService, server: RealServer) -> Row:
+def server(
+    served: Served, pool: str, server: RealServer, wish: Wish | None, check: Row | None, now: int
+) -> Row:
+    """Return the row of one server, in the pool of this name."""
+    in_rotation = server in served.virtual.servers
     row: Row = {
-        "service": service.name,
+        "service": served.config.name,
+        "pool": pool,
         "address": str(server.endpoint),
-        "weight": server.weight,
+        "weight": server.configured_weight,
+        "effective_weight": server.weight if in_rotation else 0,
         "upper": server.upper,
         "lower": server.lower,
         "overloaded": server.overloaded,
+        "admin": _ADMIN[server.admin],
+        "health": server.health.value,
+        "in_rotation": in_rotation,
+        "check": check,
+        "drain": _drain_row(served, server, wish, now),
         "active": server.active,
         "inactive": server.inactive,
     }
     return row | {name: getattr(server, name) for name in _TRAFFIC}
+
+
+def _drain_row(served: Served, server: RealServer, wish: Wish | None, now: int) -> Row | None:
+    if wish is None or wish.is_idle:
+        return None
+    return {
+        "by": wish.source,
+        "since": round((now - wish.since) / SECOND, 3),
+        "deadline": None if wish.deadline is None else max(0.0, round((wish.deadline - now) / SECOND, 3)),
+        "left": flows_left(served, server),
+    }
 
 
 def flows(records: Iterable[FlowRecord], now: int) -> list[Row]:

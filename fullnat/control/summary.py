@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TextIO
 
 from fullnat.control import snapshot
+from fullnat.control.instance import Instance
 from fullnat.core.reason import Verdict
-from fullnat.datapath.base import Datapath
 
 _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritten
 
@@ -15,9 +15,9 @@ _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritt
 class Progress:
     """Flows and rates, once a second: one line overwritten on a terminal, a line a minute elsewhere."""
 
-    def __init__(self, engine: Datapath, stream: TextIO) -> None:
+    def __init__(self, instance: Instance, stream: TextIO) -> None:
         """Begin now."""
-        self._engine = engine
+        self._instance = instance
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._updates = 0
@@ -28,7 +28,7 @@ class Progress:
         self._updates += 1
         if not self._is_terminal and self._updates % _LINE_EVERY:
             return
-        statistics = self._engine.statistics()
+        statistics = self._instance.engine.statistics()
         packets, connections = self._totals()
         seconds = 1 if self._is_terminal else _LINE_EVERY
         line = (
@@ -46,8 +46,8 @@ class Progress:
             self._stream.flush()
 
     def _totals(self) -> tuple[int, int]:
-        self._engine.refresh()
-        servers = [server for service in self._engine.services for server in service.servers]
+        self._instance.engine.refresh()
+        servers = [server for served in self._instance.roster.services for server in served.servers]
         packets = sum(server.packets_in + server.packets_out for server in servers)
         return packets, sum(server.connections for server in servers)
 
@@ -58,7 +58,7 @@ class Progress:
             self._stream.flush()
 
 
-def show(engine: Datapath, uptime: float) -> None:
+def show(instance: Instance, uptime: float) -> None:
     """Print what was served in *uptime* seconds, on standard output."""
     # Imported here: a start need not wait 50 ms for what is only used at the end.
     from rich.console import Console
@@ -69,6 +69,6 @@ def show(engine: Datapath, uptime: float) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(f"stopped after {uptime:.1f} s; the host is as it was found", highlight=False)
-    engine.refresh()
-    tables.show(console, "servers", snapshot.servers(engine.services))
-    tables.show(console, "stats", snapshot.stats(engine.statistics()))
+    instance.engine.refresh()
+    tables.show(console, "servers", instance.server_rows())
+    tables.show(console, "stats", snapshot.stats(instance.engine.statistics()))

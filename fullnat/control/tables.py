@@ -19,6 +19,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
         ("Service", "{name}"),
         ("Listen", "{protocol}://{listen}"),
         ("Scheduler", "{scheduler}"),
+        ("Serving", "{serving}"),
         ("Servers", "{available}/{servers}"),
         ("Active", "{active}"),
         ("InAct", "{inactive}"),
@@ -30,7 +31,9 @@ _COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "servers": (
         ("Service", "{service}"),
+        ("Pool", "{pool}"),
         ("Server", "{address}"),
+        ("State", "{state}"),
         ("Weight", "{weight}"),
         ("Active", "{active}"),
         ("InAct", "{inactive}"),
@@ -39,6 +42,19 @@ _COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
         ("OutPkts", "{packets_out}"),
         ("InBytes", "{bytes_in}"),
         ("OutBytes", "{bytes_out}"),
+    ),
+    "checks": (
+        ("Service", "{service}"),
+        ("Server", "{address}"),
+        ("Health", "{health}"),
+        ("For", "{since}"),
+        ("Check", "{type}"),
+        ("Code", "{code}"),
+        ("Took", "{duration}"),
+        ("Checks", "{checks}"),
+        ("Failed", "{failures}"),
+        ("Changes", "{transitions}"),
+        ("Detail", "{detail}"),
     ),
     "flows": (
         ("Prot", "{protocol}"),
@@ -72,7 +88,13 @@ _LEFT = frozenset(
         "Service",
         "Listen",
         "Scheduler",
+        "Serving",
+        "Pool",
         "Server",
+        "Health",
+        "Check",
+        "Code",
+        "Detail",
         "Prot",
         "Client",
         "Clients",
@@ -95,7 +117,7 @@ def show(console: Console, what: str, answer: Any) -> None:
     columns = _COLUMNS[what]
     table = _table([heading for heading, _ in columns])
     for row in answer:
-        cells = {key: _cell(key, value) for key, value in row.items()}
+        cells = {key: _cell(key, value) for key, value in _with_words(row).items()}
         table.add_row(*(form.format(**cells) for _, form in columns))
     console.print(table)
 
@@ -121,10 +143,29 @@ def _table(headings: list[str]) -> Table:
     return table
 
 
+def _with_words(row: Row) -> Row:
+    """Return *row* with what its check says, and one word for the state of a server."""
+    if "in_rotation" not in row:
+        return row
+    return {**(row["check"] or {}), **row, "state": _state(row)}
+
+
+def _state(row: Row) -> str:
+    if row["drain"]:
+        return f"{row['admin']}, {row['drain']['left']} left" if row["drain"]["left"] else row["admin"]
+    if row["health"] == "down":
+        return "down"
+    if not row["in_rotation"]:
+        return "standby"
+    return "full" if row["overloaded"] else "up"
+
+
 def _cell(key: str, value: Any) -> str:
     if key.startswith(("bytes_", "packets_")):
         return scaled(value)
-    return f"{value:.0f}s" if key == "expires" else str(value)
+    if key == "duration":
+        return f"{value * 1000:.1f}ms"
+    return f"{value:.0f}s" if key in ("expires", "since") else str(value)
 
 
 def scaled(number: int) -> str:

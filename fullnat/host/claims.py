@@ -51,7 +51,10 @@ def make_claims(plan: HostPlan, pid: int) -> Claims:
         pid=pid,
         queue=plan.queue,
         mark=plan.mark,
-        services=tuple(service_name(protocol, listen) for protocol, listen in plan.services),
+        services=(
+            *(service_name(protocol, listen) for protocol, listen in plan.services),
+            *map(str, plan.kernel_services),
+        ),
         lips=tuple(str(lip) for lip in plan.lips),
         ports=(plan.port_range.low, plan.port_range.high),
         addresses=tuple(str(address) for address in dict.fromkeys([*plan.vips, *plan.lips])),

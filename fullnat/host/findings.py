@@ -109,6 +109,20 @@ def check_fallback(kind: str, refusal: str, *, wanted: bool) -> list[Finding]:
     return [Finding(f"fallback {kind}", level, *_split(refusal))]
 
 
+def check_services(refusal: str | Unknown) -> list[Finding]:
+    """Check that IPVS can have the services beside the engine; *refusal* names one that it cannot have."""
+    if isinstance(refusal, Unknown):
+        return [_unknown("IPVS", refusal)]
+    if not refusal:
+        return [Finding("IPVS", Level.OK, "the kernel can have the services beside the engine")]
+    return [Finding("IPVS", Level.PROBLEM, *_split(refusal))]
+
+
+def note_needs(lines: Iterable[str]) -> list[Finding]:
+    """Return what the real servers must have, which only they can be asked: *lines* of kernel/needs.py."""
+    return [Finding("servers", Level.NOTE, line) for line in lines]
+
+
 def check_ports(wanted: PortRange | None, taken: PortRange) -> list[Finding]:
     """Check that the local ports are not those the host gives to its own connections."""
     try:

@@ -32,7 +32,7 @@ from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError, InstanceConflictError
 from fullnat.host.fastpath import Attachment, FastPath, has_flows, pin_directory
 from fullnat.host.journal import Change
-from fullnat.host.plan import IPVS, HostPlan
+from fullnat.host.plan import HostPlan
 from fullnat.host.privileges import require_privileges
 from fullnat.host.routes import find_unrouted
 from fullnat.host.rules import Steering
@@ -42,6 +42,7 @@ from fullnat.host.sysctl import IP_FORWARD, ProcSys, Setting
 from fullnat.host.tuning import Tuning
 from fullnat.host.undo import Kind, is_needed_by, undo_changes, undo_journal
 from fullnat.kernel.ipvs import desired
+from fullnat.kernel.ipvs import plan as plan_lines
 
 
 class _Needs:
@@ -53,9 +54,11 @@ class _Needs:
         absent = addresses.find_absent(interfaces, plan.vips, plan.lips)
         snapshot = kernel.snapshot()
         unrouted = find_unrouted(vip for vip in absent if vip.version == 4)
-        self.ipvs = desired(plan.fallback.services) if plan.fallback and plan.fallback.kind == IPVS else {}
+        self.ipvs = desired(plan.ipvs_services)
+        self.unserved = ipvs.find_unserved(plan, plan.kernel_services, interfaces)
+        is_translating = any(service.is_translated for service in plan.ipvs_services)
         self.settings = sysctl.plan_settings(
-            snapshot, plan.families, unrouted_vip=bool(unrouted), ipvs=bool(self.ipvs)
+            snapshot, plan.families, unrouted_vip=bool(unrouted), ipvs=is_translating
         )
         turned_on = {family for family in plan.families if snapshot.get(IP_FORWARD[family]) == "0"}
         self.steering = Steering(plan, frozenset(absent), frozenset(turned_on.union(guarded)))
@@ -84,6 +87,11 @@ def clean_up(instance: str, directory: Path = DEFAULT_DIRECTORY) -> bool:
         undo_journal(journal, state, ProcSys(), state.live_claims(besides=instance))
         state.sweep(instance)
     return True
+
+
+def _refuse_unserved(needs: _Needs) -> None:
+    if needs.unserved:
+        raise HostError(needs.unserved)
 
 
 class Host:
@@ -151,6 +159,7 @@ class Host:
             self._recover()
             try:
                 needs = self._needs()
+                _refuse_unserved(needs)
                 self._refuse_additions(needs)
                 self._installed = InstalledSteering.install(
                     needs.steering, self._record_steering, self._steering_on_record()
@@ -242,6 +251,7 @@ class Host:
             ("# sysctl", "".join(f"{setting}  # now {setting.old}\n" for setting in needs.settings)),
             ("# tuning", "".join(f"{one}  # now {one.old}\n" for one in needs.tunings)),
             ("# addresses", "".join(f"ip addr add {addition}\n" for addition in needs.additions)),
+            ("# ipvsadm --restore", "".join(f"{line}\n" for line in plan_lines(needs.ipvs, {}))),
         ]
         return "\n".join(f"{title}\n{text}" for title, text in sections if text)
 
@@ -265,6 +275,7 @@ class Host:
     def _go_over(self, plan: HostPlan, installed: InstalledSteering) -> None:
         self.plan = plan
         needs = self._needs()
+        _refuse_unserved(needs)
         self._refuse_additions(needs)
         installed.update(needs.steering, self._record_steering)
         self._apply(needs)
@@ -366,7 +377,10 @@ class Host:
         """Whether what a predecessor changed is what set_up() would change."""
         if change.kind in (Kind.PINS, Kind.FILTER):
             return self.plan.has_fastpath
-        return change.kind == Kind.STEERING or is_needed_by(make_claims(self.plan, os.getpid()), change)
+        # What of the latter two is not wanted now is taken out when what is wanted is there.
+        return change.kind in (Kind.STEERING, Kind.IPVS) or is_needed_by(
+            make_claims(self.plan, os.getpid()), change
+        )
 
     def _end_fastpath(self) -> None:
         """Undo a fast path that goes on without an engine: the ports of its flows are given away again."""

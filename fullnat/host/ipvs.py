@@ -7,21 +7,28 @@ somebody else has made at an address we want is refused before anything is chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from fullnat.host.addresses import find_absent, read_interfaces
+from fullnat.core.addr import Endpoint
+from fullnat.host.addresses import Addition, Interface, find_absent
 from fullnat.host.errors import HostError
 from fullnat.host.plan import HostPlan
 from fullnat.host.programs import ProgramError, run_program, run_tolerant
 from fullnat.kernel.ipvs import Table, deletion, parse_rules
 from fullnat.kernel.ipvs import plan as plan_lines
+from fullnat.kernel.service import KernelService
 
 
-def find_unserved(plan: HostPlan) -> str:
-    """Return what of *plan* IPVS cannot serve; empty when it can serve all of it."""
-    absent = find_absent(read_interfaces(), plan.vips, plan.lips)
-    if absent:
-        return f"no interface has {absent[0]}, and IPVS serves only addresses of the host"
+def find_unserved(plan: HostPlan, services: Iterable[KernelService], interfaces: Sequence[Interface]) -> str:
+    """Return which of *services* IPVS cannot serve, and why; empty when it can serve all of them."""
+    absent = find_absent(interfaces, plan.vips, plan.lips)
+    for service in services:
+        if isinstance(service.listen, Endpoint) and service.listen.address in absent:
+            address = service.listen.address
+            return (
+                f"{service}: no interface has {address}, and IPVS serves only addresses of the host: "
+                f"ip addr add {Addition(address, 'lo', index=1)}"
+            )
     return ""
 
 

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from fullnat.core.addr import PROTOCOL_NAMES, Endpoint, IPAddress, PortRange
 from fullnat.host.errors import HostError
-from fullnat.kernel.service import KernelService, LocalPool
+from fullnat.host.ports import other_ports
+from fullnat.kernel.service import Fwmark, KernelService, LocalPool
 
 # A chain is at most 28 characters long: FULLNAT-<instance>.guard; an ipset 31.
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,14}")
@@ -50,6 +51,7 @@ class HostPlan:
     more_queues: int = 0  # behind the workers': what the engine passes from one queue to another
     fallback: Fallback | None = None
     has_engine: bool = True  # else the fallback is all there is
+    kernel_services: tuple[KernelService, ...] = ()  # by IPVS, beside the engine, which sees nothing of them
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):
@@ -63,6 +65,12 @@ class HostPlan:
                 f"queues {self.queues[0]}-{self.queues[-1]} go beyond {_LAST_QUEUE}, the last: "
                 "set another [engine] queue"
             )
+        for service in self.kernel_services:
+            if isinstance(service.listen, Fwmark) and service.listen.mark & self.mark:
+                raise HostError(
+                    f"{service}: its mark has {self.mark:#x} in it, by which fullnat knows its own packets: "
+                    "choose another"
+                )
 
     @property
     def queues(self) -> range:
@@ -72,12 +80,27 @@ class HostPlan:
     @cached_property
     def families(self) -> tuple[int, ...]:
         """4, 6 or both: those some service has."""
-        return tuple(sorted({listen.family for _, listen in self.services}))
+        families = {listen.family for _, listen in self.services}
+        return tuple(sorted(families | {service.family for service in self.kernel_services}))
 
     @cached_property
     def vips(self) -> tuple[IPAddress, ...]:
         """The virtual addresses, each once, in the order of the services."""
-        return tuple(dict.fromkeys(listen.address for _, listen in self.services))
+        listens = (listen for _, listen in self.services)
+        more = (service.listen for service in self.kernel_services if isinstance(service.listen, Endpoint))
+        return tuple(dict.fromkeys(listen.address for listen in (*listens, *more)))
+
+    @property
+    def ipvs_services(self) -> tuple[KernelService, ...]:
+        """All that IPVS is told of: the fallback's, and those beside the engine."""
+        fallback = self.fallback
+        behind = fallback.services if fallback is not None and fallback.kind == IPVS else ()
+        return (*behind, *self.kernel_services)
+
+    @property
+    def kernel_pool(self) -> LocalPool:
+        """Where connections of the services beside the engine come from; HostError when no port is left."""
+        return LocalPool(self.lips, other_ports(self.port_range))
 
 
 def service_name(protocol: int, endpoint: Endpoint) -> str:

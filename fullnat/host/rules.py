@@ -52,6 +52,8 @@ which then repeats the hook for every packet.  A connection that the kernel took
   nat     PREROUTING, OUTPUT -> .nat       new connection: put into the set, DNAT
           POSTROUTING -> .snat             SNAT, to ports that are none of the engine's
   filter  FORWARD -> .kernel               its connections accepted
+
+What IPVS serves beside the engine is in no set, so nothing of it is queued; its rules: kernel/snat.py.
 """
 
 from __future__ import annotations
@@ -65,11 +67,12 @@ from fullnat.host.plan import IPVS, HostPlan
 from fullnat.host.saved_rules import find_own_chains, find_own_jumps
 from fullnat.kernel import iptables, snat
 from fullnat.kernel.names import RuleWriter, chain_name
+from fullnat.kernel.service import Forward
 
 SAVE_PROGRAMS = {4: "iptables-save", 6: "ip6tables-save"}
 RESTORE_PROGRAMS = {4: "iptables-restore", 6: "ip6tables-restore"}
 _TABLES = ("raw", "filter")
-_FALLBACK_TABLES = ("nat",)  # only then: where this table is looked at, the kernel tracks connections
+_NAT_TABLES = ("nat",)  # only where needed: where this table is looked at, the kernel tracks connections
 
 # core/icmp.py relays these; 4, source quench, it drops (RFC 6633).
 _ICMP_ERRORS = {4: (3, 4, 11, 12), 6: (1, 2, 3, 4)}
@@ -113,7 +116,8 @@ class Steering:
 
 def tables(plan: HostPlan) -> tuple[str, ...]:
     """Return the tables that have rules of *plan*."""
-    return _TABLES if plan.fallback is None else (*_TABLES, *_FALLBACK_TABLES)
+    by_ipvs = any(service.forward is Forward.FULLNAT for service in plan.kernel_services)
+    return (*_TABLES, *_NAT_TABLES) if plan.fallback is not None or by_ipvs else _TABLES
 
 
 def _set_name(instance: str, family: int, content: str) -> str:
@@ -227,7 +231,15 @@ def render_rules(steering: Steering, family: int, saved: str = "") -> str:
 
 
 def _kernel_rules(plan: HostPlan, family: int) -> iptables.Rules:
-    """Return what the kernel serves by while no engine does."""
+    """Return what the kernel serves by: while no engine does, and beside it."""
+    rules = _fallback_rules(plan, family)
+    mine = [service for service in plan.kernel_services if service.family == family]
+    if not mine:
+        return rules
+    return rules.joined(snat.served_rules(plan.instance, mine, plan.kernel_pool, family, plan.mark))
+
+
+def _fallback_rules(plan: HostPlan, family: int) -> iptables.Rules:
     fallback = plan.fallback
     if fallback is None:
         return iptables.Rules()

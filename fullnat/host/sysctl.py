@@ -11,7 +11,8 @@ What is needed, and why (kernel: net/ipv4/fib_frontend.c, net/ipv4/devinet.c, ne
                          the source.  A VIP that is on no interface and that no route leads to fails
                          even that, so then 0.  The kernel takes max(all, device).
   send_redirects = 0     in a one-armed setup each packet leaves where it came in.  ORed as well.
-  vs.conntrack = 1       where IPVS is the fallback: netfilter gives its connections their source.
+  vs.conntrack = 1       where IPVS translates: netfilter lets its connections pass, and gives those
+                         of full NAT their source.  The parameter comes with the module.
   IPv6 all.forwarding    as ip_forward.  A forwarding host ignores router advertisements, and
   and accept_ra: 1 -> 2  turning forwarding on throws its learned default routes away, unless
                          accept_ra is 2: that comes first.
@@ -136,7 +137,7 @@ def plan_settings(
         settings += _plan_forwarding_v6(snapshot)
     if ipvs:
         for key, value in snat.SYSCTLS.items():
-            settings += _plan_value(snapshot, [key], value)
+            settings += _plan_value({key: "0", **snapshot}, [key], value)
     return settings
 
 

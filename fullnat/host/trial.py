@@ -11,8 +11,9 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +21,11 @@ from fullnat.host.conntrack import Conntrack
 from fullnat.host.errors import HostError
 from fullnat.host.ipvs import reconcile
 from fullnat.host.plan import IPVS, HostPlan
+from fullnat.host.programs import run_program
 from fullnat.host.rules import Steering
 from fullnat.host.steering import InstalledSteering
 from fullnat.kernel.ipvs import desired
+from fullnat.kernel.service import KernelService
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 # linux/netlink.h, linux/netfilter/nfnetlink_queue.h: NFQNL_MSG_CONFIG, NFQA_CFG_CMD, NFQNL_CFG_CMD_PF_BIND,
@@ -42,16 +45,49 @@ def try_steering(plan: HostPlan) -> str:
     return _in_thread(lambda: _try_steering(plan))
 
 
+def try_services(services: Sequence[KernelService]) -> str:
+    """Return which of *services* IPVS cannot have on this kernel, and why; empty when it can have all.
+
+    PermissionError when this process may not make a network namespace.
+    """
+    return _in_thread(lambda: _try_services(services))
+
+
 def try_realtime(priority: int) -> str:
     """Return why a thread of this process may not run SCHED_FIFO at *priority*, empty when it may."""
     return _in_thread(lambda: _try_realtime(priority))
 
 
-def _try_steering(plan: HostPlan) -> str:
+def _enter_new_namespace() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET):
         code = ctypes.get_errno()
         raise PermissionError(code, os.strerror(code))
+
+
+def _try_services(services: Sequence[KernelService]) -> str:
+    _enter_new_namespace()
+    with suppress(HostError):
+        _have_ipvs(services)
+        return ""
+    for service in services:  # ipvsadm does not say which
+        try:
+            _have_ipvs([service], instead=services)
+        except HostError as error:
+            return f"{service}: {error}"
+    return ""
+
+
+def _have_ipvs(services: Iterable[KernelService], instead: Iterable[KernelService] = ()) -> None:
+    """Have IPVS of this new namespace serve *services*, *instead* of what it has of those."""
+    # Where no device was ever up the kernel has no routes, takes no address for unicast, and IPVS none for
+    # a server's.
+    run_program(["ip", "link", "set", "lo", "up"])
+    reconcile(desired(services), desired(instead), lambda addresses: None)
+
+
+def _try_steering(plan: HostPlan) -> str:
+    _enter_new_namespace()
     _load_queues()
     if not _QUEUES.exists():
         return "the kernel lacks NFQUEUE (CONFIG_NETFILTER_NETLINK_QUEUE): modprobe nfnetlink_queue"
@@ -60,7 +96,7 @@ def _try_steering(plan: HostPlan) -> str:
         if plan.fallback is not None:
             _read_conntrack(plan.mark)
         if plan.fallback is not None and plan.fallback.kind == IPVS:
-            reconcile(desired(plan.fallback.services), (), lambda services: None)
+            _have_ipvs(plan.fallback.services)
         InstalledSteering.install(every_rule, lambda record: None)
     except HostError as error:
         return str(error)

@@ -44,6 +44,19 @@ class Rules:
     chains: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     jumps: dict[str, list[str]] = field(default_factory=dict)
 
+    def joined(self, other: Rules) -> Rules:
+        """Return both: what chains of the same name have one after the other, and once what is in both."""
+        chains = {table: dict(named) for table, named in self.chains.items()}
+        for table, named in other.chains.items():
+            mine = chains.setdefault(table, {})
+            for chain, rules in named.items():
+                mine[chain] = [*dict.fromkeys([*mine.get(chain, ()), *rules])]
+        jumps = {
+            table: [*dict.fromkeys([*self.jumps.get(table, ()), *other.jumps.get(table, ())])]
+            for table in dict.fromkeys([*self.jumps, *other.jumps])
+        }
+        return Rules(chains, jumps)
+
     def text(self) -> str:
         """Return them as input of iptables-restore --noflush, on a host that has none of them."""
         lines = []

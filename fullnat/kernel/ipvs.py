@@ -13,7 +13,7 @@ counters, and one changed weight among thousands is one line.  Services of other
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from fullnat.core.addr import TCP, Endpoint
@@ -70,6 +70,7 @@ class IpvsService:
 
 
 Table = Mapping[str, IpvsService]  # by address: "-t 203.0.113.10:80", "-f 7 -6"
+Limits = Mapping[tuple[str, str], tuple[int, int]]  # upper and lower, by virtual service and server
 
 
 def desired(services: Iterable[KernelService]) -> dict[str, IpvsService]:
@@ -167,19 +168,18 @@ def parse_rules(saved: str, thresholds: str) -> dict[str, IpvsService]:
     The former has everything else.
     """
     table: dict[str, IpvsService] = {}
+    servers: dict[str, dict[str, IpvsServer]] = {}
+    limits = parse_thresholds(thresholds)
     for line in saved.splitlines():
         words = line.split()
         if words[:1] == ["-A"]:
             address, options = _split(words[1:])
-            table[address] = _parse_service(options)
+            servers[address] = {}  # filled by the lines that follow
+            table[address] = _parse_service(options, servers[address])
         elif words[:1] == ["-a"]:
             address, options = _split(words[1:])
-            name, server = _parse_server(options)
-            table[address] = replace(table[address], servers={**table[address].servers, name: server})
-    for (address, name), (upper, lower) in parse_thresholds(thresholds).items():
-        if address in table and name in table[address].servers:
-            server = replace(table[address].servers[name], upper=upper, lower=lower)
-            table[address] = replace(table[address], servers={**table[address].servers, name: server})
+            name, server = _parse_server(_options(options), address, limits)
+            servers[address][name] = server
     return table
 
 
@@ -189,7 +189,7 @@ def _split(words: list[str]) -> tuple[str, list[str]]:
     return " ".join(words[:size]), words[size:]
 
 
-def _parse_service(options: list[str]) -> IpvsService:
+def _parse_service(options: list[str], servers: Mapping[str, IpvsServer]) -> IpvsService:
     given = _options(options)
     return IpvsService(
         scheduler=given["-s"],
@@ -197,13 +197,15 @@ def _parse_service(options: list[str]) -> IpvsService:
         timeout=int(given.get("-p", 0)),
         mask=given.get("-M", ""),
         one_packet="-o" in given or "--ops" in given,
+        servers=servers,
     )
 
 
-def _parse_server(options: list[str]) -> tuple[str, IpvsServer]:
-    given = _options(options)
+def _parse_server(given: Mapping[str, str], address: str, limits: Limits) -> tuple[str, IpvsServer]:
+    name = given["-r"]
     method = next(word for word in ("-m", "-g", "-i") if word in given)
-    return given["-r"], IpvsServer(method, int(given["-w"]), int(given.get("-x", 0)), int(given.get("-y", 0)))
+    upper, lower = limits.get((address, name)) or (int(given.get("-x", 0)), int(given.get("-y", 0)))
+    return name, IpvsServer(method, int(given["-w"]), upper, lower)
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -219,9 +221,9 @@ def _options(words: list[str]) -> dict[str, str]:
 _LISTED = {"TCP": "-t", "UDP": "-u"}
 
 
-def parse_thresholds(listed: str) -> dict[tuple[str, str], tuple[int, int]]:
+def parse_thresholds(listed: str) -> Limits:
     """Return upper and lower, by virtual service and server, from `ipvsadm -Ln --thresholds`."""
-    found = {}
+    found: dict[tuple[str, str], tuple[int, int]] = {}
     address = ""
     for line in listed.splitlines():
         words = line.split()

@@ -55,6 +55,11 @@ class KernelService:
         return self.listen.family
 
     @property
+    def is_translated(self) -> bool:
+        """Whether packets come back through the director, which has to know their connections."""
+        return self.forward in (Forward.FULLNAT, Forward.NAT)
+
+    @property
     def total_weight(self) -> int:
         """What the weights add up to: 0 when nobody takes new connections."""
         return sum(server.weight for server in self.servers)

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local addresses for what IPVS forwards: how its NAT becomes full NAT.
+"""What IPVS forwards: let through, and by full NAT given a local address.
 
 IPVS translates the destination only.  With net.ipv4.vs.conntrack its connections are known to
 conntrack, and netfilter gives them a source on the way out, by the virtual service they belong to.
 
   nat     POSTROUTING -> FULLNAT-main.snat
-            connection of IPVS to a service, its source becomes LIP:lport
+            full NAT: connection of IPVS to a service, its source becomes LIP:lport
   filter  INPUT -> FULLNAT-main.enter            IPVS takes packets where the host would
             to a service                         marked if it is new, accepted
           FORWARD, OUTPUT -> FULLNAT-main.kernel
             connection of IPVS                   accepted
+            dr, tun: what IPVS sends to a server accepted
 
 Conntrack marks them, from their first packet in INPUT on: IPVS itself meets answers behind the filter
-only, so there `-m ipvs` does not know them yet.
+only, so there `-m ipvs` does not know them yet.  By dr and tun the answers do not come back here, and
+conntrack, which sees half of a connection, knows none: those packets are told by IPVS having sent them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fullnat.core.addr import PROTOCOL_NAMES, Endpoint
+from fullnat.core.addr import PROTOCOL_NAMES, PROTOCOL_NUMBERS, Endpoint
 from fullnat.kernel.iptables import Rules, is_marked, set_mark, sources_of
 from fullnat.kernel.ipvs import address_of
 from fullnat.kernel.names import RuleWriter, chain_name
@@ -39,7 +41,9 @@ def source_rules(instance: str, services: Iterable[KernelService], pool: LocalPo
             continue
         for source, chance in sources_of(pool.of(family)):
             target = f"-j SNAT --to-source {source}:{pool.ports}"
-            rules.append(rule(_match(service) + chance, "from a local address", target))
+            rules += [rule(match + chance, "from a local address", target) for match in _translated(service)]
+    if not rules:
+        return Rules()
     jump = f"-I POSTROUTING 1 {rule('', 'snat', f'-j {chain}')}"
     return Rules({"nat": {chain: rules}}, {"nat": [jump]})
 
@@ -69,26 +73,30 @@ def ipvs_rules(
 def served_rules(
     instance: str, services: Iterable[KernelService], pool: LocalPool, family: int, mark: int
 ) -> Rules:
-    """Return the same where there is no set: two for each service, with what ipvsadm calls it."""
+    """Return the same without a set: for each service its own, with what ipvsadm calls it."""
     rule = RuleWriter(instance)
     mine = [service for service in services if service.family == family]
-    enter = [
-        one
-        for service in mine
-        for one in (
-            rule(f"{_to(service)} -m conntrack --ctstate NEW", "its connection", set_mark(mark)),
-            rule(_to(service), f"{IPVS_COMMENT}{address_of(service)}", "-j ACCEPT"),
-        )
+    enter = []
+    for service in mine:
+        if service.is_translated:
+            new = f"{_to(service)} -m conntrack --ctstate NEW"
+            enter.append(rule(new, "its connection", set_mark(mark)))
+        enter.append(rule(_to(service), f"{IPVS_COMMENT}{address_of(service)}", "-j ACCEPT"))
+    sent = [
+        rule(f"{match} -m ipvs --ipvs", "sent to a server", "-j ACCEPT")
+        for match in dict.fromkeys(match for service in mine for match in _sent(service))
     ]
-    return _with_accepts(source_rules(instance, mine, pool, family), instance, mark, enter)
+    return _with_accepts(source_rules(instance, mine, pool, family), instance, mark, enter, sent)
 
 
-def _with_accepts(rules: Rules, instance: str, mark: int, enter: list[str]) -> Rules:
+def _with_accepts(
+    rules: Rules, instance: str, mark: int, enter: list[str], sent: Iterable[str] = ()
+) -> Rules:
     """Add what lets connections of IPVS pass, by the mark: in FORWARD `-m ipvs` does not know answers yet."""
     rule = RuleWriter(instance)
     rules.chains["filter"] = {
         chain_name(instance, "enter"): enter,
-        chain_name(instance, "kernel"): [rule(is_marked(mark), "its connections", "-j ACCEPT")],
+        chain_name(instance, "kernel"): [rule(is_marked(mark), "its connections", "-j ACCEPT"), *sent],
     }
     rules.jumps["filter"] = [
         f"-I {hook} 1 {rule('', part, f'-j {chain_name(instance, part)}')}"
@@ -104,9 +112,20 @@ def _to(service: KernelService) -> str:
     return f"-m mark --mark {service.listen.mark:#x}"
 
 
-def _match(service: KernelService) -> str:
+def _sent(service: KernelService) -> list[str]:
+    """Return the matches of packets that go to a server of *service* as they came, or in a tunnel."""
+    if service.forward is Forward.DR:
+        return [_to(service)]
+    if service.forward is Forward.TUN:
+        return [f"-d {server.endpoint.address}" for server in service.servers]
+    return []
+
+
+def _translated(service: KernelService) -> list[str]:
+    """Return the matches of packets IPVS has translated for *service*; SNAT to ports wants a protocol."""
     if isinstance(service.listen, Endpoint):
         address, port = service.listen
         name = PROTOCOL_NAMES[service.protocol]
-        return f"-p {name} -m ipvs --vaddr {address} --vport {port} --vdir ORIGINAL"
-    return f"-m ipvs --ipvs --vdir ORIGINAL -m mark --mark {service.listen.mark:#x}"
+        return [f"-p {name} -m ipvs --vaddr {address} --vport {port} --vdir ORIGINAL"]
+    marked = f"-m ipvs --ipvs --vdir ORIGINAL -m mark --mark {service.listen.mark:#x}"
+    return [f"-p {name} {marked}" for name in PROTOCOL_NUMBERS]

@@ -133,12 +133,18 @@ class Parrots:
         self._selector.register(self._awake, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._serve)
 
-    def add(self, role: str, port: int, kind: int = socket.SOCK_STREAM, name: str = "") -> None:
-        """Answer on *port* of *role*, both families, as *name* if given; before the body of the `with`."""
-        parrot = open_socket(self._lab, role, "::", kind)
+    def add(
+        self, role: str, port: int, kind: int = socket.SOCK_STREAM, name: str = "", address: str = "::"
+    ) -> None:
+        """Answer on *port* of *role*, both families, as *name* if given; before the body of the `with`.
+
+        A datagram is answered from the *address* it came to only where the parrot sits on that.
+        """
+        parrot = open_socket(self._lab, role, address, kind)
         parrot.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        parrot.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        parrot.bind(("::", port))
+        if ":" in address:
+            parrot.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        parrot.bind((address, port))
         if kind == socket.SOCK_STREAM:
             parrot.listen()
         else:

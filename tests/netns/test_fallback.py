@@ -12,22 +12,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from math import inf
 
 import pytest
 
-from balancer import Balancer
+from balancer import STOP_SECONDS, Balancer
 from hoststate import HostState
 from lab import Lab
 from namespace import LabError
 from tests.netns.conftest import ENGINES
 from tests.netns.conversations import Parrots, connect, tell
+from tests.netns.knocking import Knocking
 from tests.netns.streams import ECHO, TRANSPORTS, Streams, echo_config, open_all, start_echo
 from tests.netns.traffic import get, lips, reasons, vips, wait_until
+from wait import PATIENCE
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "nat", "conntrack")
 
@@ -43,7 +42,7 @@ time.sleep(600)
 """
 
 PORTS = 31744  # of each local address, for an engine
-OUTAGE = 0.1  # seconds without a new connection
+OUTAGE = 0.1 * PATIENCE  # seconds from the first connection that is lost to the last
 
 
 def kernel_packets(lab: Lab) -> int:
@@ -66,7 +65,7 @@ def hand_over(running: Balancer) -> None:
     """End it, and have the kernel go on."""
     assert "goes on" in running.command("stop", "--handover").stdout
     assert running.process is not None
-    assert running.process.wait(10) == 0
+    assert running.process.wait(STOP_SECONDS) == 0
 
 
 @pytest.fixture(params=["iptables", pytest.param("ipvs", marks=pytest.mark.requires("ipvs"))])
@@ -105,32 +104,31 @@ def test_the_kernel_serves_while_no_engine_does(
 
 
 def test_a_death_is_hardly_noticed(lab: Lab, balancer: Callable[..., Balancer], config: str) -> None:
-    """Connections are begun all the time; those that fail or wait were begun within OUTAGE of each other."""
     running = balancer(config)
-    begun: list[tuple[float, float]] = []  # when, and how long it took; a failure took for ever
+    with Knocking(lab) as client:
+        client.go_on(80)
+        running.kill()
+        client.go_on(160)
+    assert client.outage < OUTAGE
+    assert kernel_packets(lab) > 120
 
-    def go_on(vip: str) -> None:
-        while len(begun) < 3000:
-            begin = time.monotonic()
-            try:
-                connect(lab, "client", vip, timeout=0.5).close()
-                begun.append((begin, time.monotonic() - begin))
-            except OSError:
-                begun.append((begin, inf))
 
-    clients = [
-        threading.Thread(target=go_on, args=[vips(lab, family)[0]]) for family in lab.families for _ in "123"
-    ]
-    for client in clients:
-        client.start()
-    wait_until(lambda: len(begun) > 1000, 20, "connections before the death")
-    running.kill()
-    for client in clients:
-        client.join()
-    late = [when for when, took in begun if took > OUTAGE]
-    assert max(late, default=0) - min(late, default=0) < OUTAGE
-    assert len(late) <= len(clients)  # each lost what it had under way
-    assert kernel_packets(lab) > 1500
+def test_a_planned_stop_and_the_return_are_hardly_noticed(
+    lab: Lab, balancer: Callable[..., Balancer], config: str
+) -> None:
+    running = balancer(config)
+    with Knocking(lab) as client:
+        client.go_on(40)
+        hand_over(running)
+        client.go_on(80)
+    assert client.outage < OUTAGE
+    assert kernel_packets(lab) > 60
+    with Knocking(lab) as client:
+        client.go_on(40)
+        running.start()
+        client.go_on(80)
+    assert client.outage < OUTAGE
+    assert reasons(running.show("stats"))["flow_opened"] > 60
 
 
 def test_what_the_kernel_took_stays_with_it(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fullnat.control.config import Config, ConfigError, Problem, build, json_schema, load_config, supported
+from fullnat.control.config import Config, ConfigError, Problem, json_schema, load_config, services, supported
 from fullnat.control.config.schema import TimeoutsTable
 from fullnat.core.addr import TCP, UDP, PortRange, parse_endpoint
 from fullnat.core.sched.base import Scheduler
@@ -23,6 +23,7 @@ from fullnat.core.sched.mh import MaglevHashing
 from fullnat.core.sched.wlc import WeightedLeastConnection
 from fullnat.core.service import Persistence
 from fullnat.core.timeouts import PROFILES, SECOND, Timeouts
+from fullnat.kernel.service import Forward, Fwmark
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -66,12 +67,19 @@ def service(*lines: str) -> str:
     return HEAD + first + second + "".join(line + "\n" for line in lines) + "".join(server)
 
 
+MARKED = (HEAD + WEB).replace("tcp://203.0.113.10:80", "fwmark://7")
+MARKED6 = (DUAL + WEB6).replace("tcp://[2001:db8::10]:80", "fwmark6://7")
+
+
 def server(*lines: str) -> str:
     """HEAD and a service with a server; *lines* begin on line 8, in the server's table."""
     return HEAD + WEB + "".join(line + "\n" for line in lines)
 
 
-LISTEN = '"tcp://ADDRESS:PORT" or "udp://ADDRESS:PORT", an IPv6 address in brackets'
+LISTEN = (
+    '"tcp://ADDRESS:PORT", "udp://ADDRESS:PORT", "fwmark://N" or "fwmark6://N", an IPv6 address in brackets'
+)
+BY_IPVS = "for a service that IPVS serves"
 SERVER = '"ADDRESS:PORT" or "ADDRESS", an IPv6 address in brackets'
 DURATION = '1ms to 8760h, as seconds or as in "500ms", "2s", "5m", "1h"'
 LIP = 'an address "a" or a range "a-b"'
@@ -91,8 +99,8 @@ MISTAKES = {
     "version as text": (HEAD.replace("1", '"1"', 1), '1: version: found "1", accepted: 1'),
     "version true": (HEAD.replace("1", "true", 1), "1: version: found true, accepted: 1"),
     "unknown key, close": ("instanse = 'a'\n" + HEAD, '1: instanse: unknown key; did you mean "instance"?'),
-    "unknown table": (HEAD + "[zzz]\na = 1\n", "4: zzz: unknown key, accepted: engine, instance, limits, service, snat, timeouts, version"),
-    "unknown key in quotes": ('"a.b\\n" = 1\n' + HEAD, '1: "a.b\\n": unknown key, accepted: engine, instance, limits, service, snat, timeouts, version'),
+    "unknown table": (HEAD + "[zzz]\na = 1\n", "4: zzz: unknown key, accepted: api, engine, instance, limits, maintenance, service, snat, timeouts, version, web"),
+    "unknown key in quotes": ('"a.b\\n" = 1\n' + HEAD, '1: "a.b\\n": unknown key, accepted: api, engine, instance, limits, maintenance, service, snat, timeouts, version, web'),
     "instance too long": ("instance = 'abcdefghijklm'\n" + HEAD, '1: instance: found "abcdefghijklm", accepted: 1-12 letters, digits and -'),
     "instance with a slash": ("instance = '../x'\n" + HEAD, '1: instance: found "../x", accepted: 1-12 letters, digits and -'),
     "value for a table": ("engine = 3\n" + HEAD, "1: engine: found 3, accepted: a table"),
@@ -160,6 +168,20 @@ MISTAKES = {
     "listen on loopback": (service().replace("203.0.113.10", "127.0.0.1"), '5: service[1].listen: found "tcp://127.0.0.1:80", accepted: a unicast address; 127.0.0.1 is loopback'),
     "listen on all": (DUAL + WEB6.replace("2001:db8::10", "::"), '5: service[1].listen: found "tcp://[::]:80", accepted: a unicast address; :: is unspecified'),
     "listen on broadcast": (service().replace("203.0.113.10", "255.255.255.255"), '5: service[1].listen: found "tcp://255.255.255.255:80", accepted: a unicast address; 255.255.255.255 is broadcast'),
+    "a mark of 0": (MARKED.replace("//7", "//0"), '5: service[1].listen: found "fwmark://0", accepted: "fwmark://N" with a mark of 1-4294967295'),
+    "a mark beyond the last": (MARKED6.replace("//7", "//4294967296"), '5: service[1].listen: found "fwmark6://4294967296", accepted: "fwmark6://N" with a mark of 1-4294967295'),
+    "a mark in hexadecimal": (MARKED.replace("//7", "//0x7"), '5: service[1].listen: found "fwmark://0x7", accepted: "fwmark://N" with a mark of 1-4294967295'),
+    "a mark twice": (MARKED + MARKED.removeprefix(HEAD), '9: service[2].listen: found "fwmark://7", accepted: a listen no other service has; service[1].listen on line 5 has it'),
+    "a mark without LIPs of its family": (MARKED6.replace(DUAL, HEAD), '5: service[1].listen: found "fwmark6://7", accepted: an IPv4 mark, or this with an IPv6 one in snat.addresses'),
+    "a server of another family than the mark": (MARKED6.replace("[2001:db8:1::11]", "198.19.0.11"), '7: service[1].server[1].address: found "198.19.0.11", accepted: an IPv6 address, as the service\'s listen is'),
+    "forward misspelt": (service('forward = "masq"'), '6: service[1].forward: found "masq", accepted: "fullnat", "nat", "dr" or "tun"'),
+    "a scheduler that IPVS has not": (service('forward = "dr"', 'scheduler = "random"'), f'7: service[1].scheduler: found "random", accepted: dh, fo, lblc, lblcr, lc, mh, nq, ovf, rr, sed, sh, twos, wlc, wrr {BY_IPVS}'),
+    "a scheduler of one's own by mark": (MARKED.replace("[[service.server", 'scheduler = "own.py:Own"\n[[service.server'), f'6: service[1].scheduler: found "own.py:Own", accepted: dh, fo, lblc, lblcr, lc, mh, nq, ovf, rr, sed, sh, twos, wlc, wrr {BY_IPVS}'),
+    "a flag that IPVS has not": (service('forward = "nat"', 'scheduler = "sh"', 'scheduler_flags = ["mh-port"]'), '8: service[1].scheduler_flags[1]: found "mh-port", accepted: sh-fallback, sh-port with scheduler "sh"'),
+    "timeouts of IPVS": (service('forward = "tun"', "timeouts = { udp = 200 }"), f"7: service[1].timeouts: found a table, accepted: none {BY_IPVS}: it has its own, which ipvsadm --set changes"),
+    "dr to another port": (service('forward = "dr"').replace('9.0.11"', '9.0.11:8080"'), '8: service[1].server[1].address: found "198.19.0.11:8080", accepted: an address without a port: forward = "dr" keeps port 80'),
+    "tun by mark to a port": (MARKED.replace("[[service.server", 'forward = "tun"\n[[service.server').replace('9.0.11"', '9.0.11:80"'), '8: service[1].server[1].address: found "198.19.0.11:80", accepted: an address without a port: forward = "tun" keeps the port the client asked for'),
+    "one packet of TCP by nat": (service('forward = "nat"', "one_packet = true"), "7: service[1].one_packet: found true, accepted: false for a tcp:// service"),
     "listen twice": (HEAD + WEB + WEB, '9: service[2].listen: found "tcp://203.0.113.10:80", accepted: a listen no other service has; service[1].listen on line 5 has it'),
     "no LIP of the family, IPv6": (HEAD + WEB6, '5: service[1].listen: found "tcp://[2001:db8::10]:80", accepted: an IPv4 address, or this with an IPv6 one in snat.addresses'),
     "no LIP of the family, IPv4": (HEAD.replace("198.19.0.1", "2001:db8:1::1") + WEB, '5: service[1].listen: found "tcp://203.0.113.10:80", accepted: an IPv6 address, or this with an IPv4 one in snat.addresses'),
@@ -184,7 +206,24 @@ MISTAKES = {
     "netmask of nothing": (service('persistence.mask = "0.0.0.0"'), '6: service[1].persistence.mask: found "0.0.0.0", accepted: 1-32 for IPv4, 1-128 for IPv6, or a netmask like "255.255.255.0"'),
     "one_packet with TCP": (service("one_packet = true"), "6: service[1].one_packet: found true, accepted: false for a tcp:// service"),
     "one_packet with persistence": (service("one_packet = true", "persistence = {}").replace("tcp", "udp"), "6: service[1].one_packet: found true, accepted: false for a service with persistence"),
-    "health": (server("[service.health]", 'type = "http"'), "8: service[1].health: found a table, which is not part of this version; remove the table"),
+    # pools
+    "quorum of none": (service("quorum = 0"), "6: service[1].quorum: found 0, accepted: 1-4294967295"),
+    "hysteresis as wide as the quorum": (service("quorum = 3", "hysteresis = 3"), "7: service[1].hysteresis: found 3, accepted: less than quorum, which is 3"),
+    "pool named like another": (server("[[service.backup]]", 'name = "b"', "[[service.backup]]", 'name = "b"'), '11: service[1].backup[2].name: found "b", accepted: a name no other pool of the service has; service[1].backup[1].name on line 9 has it'),
+    "pool named main": (server("[[service.backup]]", 'name = "main"'), '9: service[1].backup[1].name: found "main", accepted: a name other than main and sorry'),
+    "server of two pools": (server("[[service.backup]]", "[[service.backup.server]]", 'address = "198.19.0.11"'), '10: service[1].backup[1].server[1].address: found "198.19.0.11", accepted: an address no other server of the service has; service[1].server[1].address on line 7 has it'),
+    "sorry server of a pool": (service('sorry = "198.19.0.11"'), '6: service[1].sorry: found "198.19.0.11", accepted: an address no other server of the service has; service[1].server[1].address on line 8 has it'),
+    "sorry server of the other family": (service('sorry = "[2001:db8:1::11]"'), "6: service[1].sorry: found \"[2001:db8:1::11]\", accepted: an IPv4 address, as the service's listen is"),
+    "on_down misspelt": (service('on_down = "kill"'), '6: service[1].on_down: found "kill", accepted: "keep" or "reset"'),
+    "slow start of no time": (service("slow_start = 0"), '6: service[1].slow_start: found 0, accepted: 1ms to 8760h, as seconds or as in "500ms", "2s", "5m", "1h"'),
+    "a check of no kind": (server("[service.health]", 'type = "ping"'), '9: service[1].health.type: found "ping", accepted: "tcp", "http", "https", "dns", "udp", "icmp", "smtp", "script", "file" or "off"'),
+    # [api], [web], maintenance
+    "a user for users": (HEAD + '[api]\nviewers = "ann"\n', '5: api.viewers: found "ann", accepted: a list of users, and of groups as in "@ops"'),
+    "a user of no name": (HEAD + '[api]\nadmins = ["ann", ""]\n', '5: api.admins[2]: found "", accepted: a user, or a group as in "@ops"'),
+    "a group of no name": (HEAD + '[api]\noperators = ["@"]\n', '5: api.operators[1]: found "@", accepted: a user, or a group as in "@ops"'),
+    "a page on a name": (HEAD + '[web]\nlisten = "localhost:8404"\n', '5: web.listen: found "localhost:8404", accepted: "ADDRESS:PORT", an IPv6 address in brackets'),
+    "a page without a port": (HEAD + '[web]\nlisten = "127.0.0.1"\n', '5: web.listen: found "127.0.0.1", accepted: "ADDRESS:PORT", an IPv6 address in brackets'),
+    "maintenance beside the file": ('maintenance = "drained"\n' + HEAD, '1: maintenance: found "drained", accepted: an absolute path'),
     "service timeout": (server("[service.timeouts]", "udp = 0"), f"9: service[1].timeouts.udp: found 0, accepted: {DURATION}"),
     # [[service.server]]
     "no address": (HEAD + WEB.replace("address", "# address"), f"6: service[1].server[1].address: missing, accepted: {SERVER}"),
@@ -227,6 +266,9 @@ REFUSED_ONCE = {
     "the upper of a lower": server("upper = -1", "lower = 3"),
     "the scheduler of a flag": service("scheduler = 3", 'scheduler_flags = ["mh-port"]'),
     "the listen of a name": HEAD + WEB + WEB,
+    "the forward of a port": service('forward = "direct"').replace('9.0.11"', '9.0.11:8080"'),
+    "the forward of a service without LIPs": HEAD + WEB6.replace("[[service.", 'forward = "x"\n[[service.'),
+    "the scheduler of a mark": MARKED.replace("[[service.server", "scheduler = 3\n[[service.server"),
 }
 
 
@@ -486,6 +528,49 @@ class Own(Scheduler):
 """
 
 
+def test_what_is_not_full_nat_to_an_address_is_the_kernels(load: Any) -> None:
+    """Each needs of the rest what its mode needs: no LIP of its family where there is no full NAT."""
+    config = load(
+        HEAD
+        + WEB
+        + """
+[[service]]
+listen = "tcp://[2001:db8::10]:443"
+forward = "dr"
+scheduler = "sh"
+scheduler_flags = ["sh-port"]
+persistence = { timeout = "1m", mask = 64 }
+server = [{ address = "[2001:db8::11]", weight = 3, upper = 4, lower = 2 }, { address = "[2001:db8::12]:443" }]
+[[service]]
+listen = "udp://203.0.113.10:53"
+forward = "nat"
+one_packet = true
+server = [{ address = "198.19.0.11:5353" }]
+[[service]]
+name = "any"
+listen = "fwmark://4294967295"
+server = [{ address = "198.19.0.11" }, { address = "198.19.0.11:8080" }]
+[[service]]
+listen = "fwmark6://7"
+forward = "tun"
+server = [{ address = "[2001:db8::11]" }]
+"""
+    )
+    assert [one.name for one in config.services] == ["tcp-203.0.113.10-80"]
+    web, dns, marked, marked6 = config.kernel_services
+    assert (web.name, web.protocol, str(web.listen)) == ("tcp-2001:db8::10-443", TCP, "[2001:db8::10]:443")
+    assert (web.forward, web.scheduler_name, web.scheduler_flags) == (Forward.DR, "sh", {"sh-port"})
+    assert (web.persistence, web.one_packet) == (Persistence(60 * SECOND, 64), False)
+    assert [str(one.endpoint) for one in web.servers] == ["[2001:db8::11]:443", "[2001:db8::12]:443"]
+    assert (web.servers[0].weight, web.servers[0].upper, web.servers[0].lower) == (3, 4, 2)
+    assert (dns.forward, dns.scheduler_name, dns.one_packet) == (Forward.NAT, "wlc", True)
+    assert str(dns.servers[0].endpoint) == "198.19.0.11:5353"
+    assert (marked.name, marked.protocol, marked.listen) == ("any", 0, Fwmark(4294967295))
+    assert marked.forward is Forward.FULLNAT
+    assert [str(one.endpoint) for one in marked.servers] == ["198.19.0.11:0", "198.19.0.11:8080"]
+    assert (marked6.name, marked6.listen, marked6.forward) == ("fwmark6-7", Fwmark(7, 6), Forward.TUN)
+
+
 def test_a_scheduler_of_ones_own_is_looked_for_beside_the_config(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_SCHEDULER)
     (tmp_path / "c.toml").write_text(service('scheduler = "own.py:Own"', 'scheduler_flags = ["own-flag"]'))
@@ -500,7 +585,7 @@ def test_what_is_wrong_with_a_scheduler_is_told_in_one_line(
     def load_scheduler(spec: str, base_dir: Path) -> type[Scheduler]:
         raise ValueError(f"{spec} is\nno good")
 
-    monkeypatch.setattr(build, "load_scheduler", load_scheduler)
+    monkeypatch.setattr(services, "load_scheduler", load_scheduler)
     text = service('scheduler = "x"', 'scheduler_flags = ["y"]')
     assert lines(load, text) == ['c.toml:6: service[1].scheduler: found "x", x is\\nno good']
     assert errors(load, HEAD + WEB) == ['c.toml:4: service[1].scheduler: found "wlc", wlc is\\nno good']
@@ -545,6 +630,13 @@ def test_the_example_has_no_problem() -> None:
 
 def test_the_reference_holds_the_example() -> None:
     assert (DOCS / "example.toml").read_text() in (DOCS / "config.md").read_text()
+
+
+def test_the_services_by_ipvs_of_the_documentation_have_no_problem(load: Any) -> None:
+    text = (DOCS / "ipvs.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    config = load(HEAD + text)
+    assert [one.name for one in config.kernel_services] == ["tcp-203.0.113.10-80", "site"]
+    assert config.warnings == ()
 
 
 DOCUMENTED_MISTAKES = """\
@@ -613,8 +705,9 @@ def schema_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") 
 
 def test_the_reference_describes_exactly_the_keys_of_the_schema() -> None:
     schema = json_schema()
-    keys = {key for key in schema_keys(schema, schema) if not key.startswith("service.timeouts.")}
-    assert documented_keys() == keys  # service.timeouts has the keys of timeouts
+    told_elsewhere = ("service.timeouts.", "service.server.health.", "service.backup.server.")  # the same keys
+    keys = {key for key in schema_keys(schema, schema) if not key.startswith(told_elsewhere)}
+    assert documented_keys() == keys
 
 
 def test_the_schema_is_plain_json_schema_without_null() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fullnat.cli import main
+from fullnat.cli import commands
 from fullnat.control import doctor
-from fullnat.core.addr import PortRange
+from fullnat.core.addr import TCP, PortRange, parse_endpoint
+from fullnat.host.addresses import parse_interfaces
 from fullnat.host.claims import make_claims
 from fullnat.host.devices import Device
 from fullnat.host.errors import HostError
@@ -32,9 +33,12 @@ from fullnat.host.findings import (
     check_programs,
     check_queues,
     check_realtime,
+    check_services,
     check_sysctls,
 )
 from fullnat.host.firewall import ClosedChain, parse_ruleset, parse_saved
+from fullnat.host.ipvs import find_unserved
+from fullnat.kernel.service import Forward, Fwmark, KernelServer, KernelService
 
 MARK = 0x4000000
 FINE_SYSCTLS = {
@@ -392,6 +396,74 @@ def test_a_fallback_that_cannot_be_had_matters_where_it_is_wanted(
     assert bool(refusal) == ("modprobe ip_vs" in finding.remedy)
 
 
+INTERFACES = parse_interfaces(
+    json.dumps(
+        [
+            {
+                "ifindex": 2,
+                "ifname": "eth1",
+                "flags": ["UP"],
+                "addr_info": [
+                    {"local": "198.19.0.1", "prefixlen": 24},
+                    {"local": "2001:db8:2::1", "prefixlen": 64},
+                ],
+            }
+        ]
+    )
+)
+NAT = KernelService(
+    parse_endpoint("198.18.9.9:80"),
+    TCP,
+    "rr",
+    (KernelServer(parse_endpoint("198.18.7.7:80")), KernelServer(parse_endpoint("198.19.0.11:80"))),
+    forward=Forward.NAT,
+)
+
+
+def test_without_ipvs_its_services_are_a_problem() -> None:
+    assert levels(check_services("")) == [Level.OK]
+    (finding,) = check_services("fwmark://7: the kernel has no IPVS: modprobe ip_vs (CONFIG_IP_VS)")
+    assert (finding.level, finding.remedy) == (Level.PROBLEM, "modprobe ip_vs (CONFIG_IP_VS)")
+    assert "fwmark://7" in finding.message
+    assert levels(check_services(Unknown("that takes root"))) == [Level.NOTE]
+
+
+def test_an_address_that_ipvs_cannot_serve_is_a_problem_with_its_remedy() -> None:
+    plan = replace(PLAN, services=(), kernel_services=(NAT,))
+    (finding,) = check_services(find_unserved(plan, plan.kernel_services, INTERFACES))
+    assert finding.remedy == "ip addr add 198.18.9.9/32 dev lo"
+    here = replace(NAT, listen=parse_endpoint("198.19.0.10:80"))  # will be added where its network is
+    marked = replace(NAT, listen=Fwmark(7), protocol=0)
+    assert find_unserved(replace(plan, kernel_services=(here, marked)), (here, marked), INTERFACES) == ""
+
+
+def test_the_director_is_where_it_meets_the_servers() -> None:
+    assert {family: str(at) for family, at in doctor.find_directors([NAT], INTERFACES).items()} == {
+        4: "198.19.0.1"
+    }
+
+
+@pytest.mark.parametrize(
+    ("refusal", "levels_of_it"),
+    [("", ["ok", "note"]), ("the kernel has no IPVS: modprobe ip_vs (CONFIG_IP_VS)", ["problem", "note"])],
+)
+def test_a_config_says_what_its_servers_need(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: str, levels_of_it: list[str]
+) -> None:
+    monkeypatch.setattr(doctor, "read_facts", lambda plan, every_device: FINE)
+    monkeypatch.setattr(doctor, "read_interfaces", lambda: INTERFACES)
+    monkeypatch.setattr(doctor, "try_services", lambda services: refusal)
+    path = tmp_path / "fullnat.toml"
+    path.write_text(
+        'version = 1\n[engine]\nfallback = "none"\n[snat]\naddresses = ["198.19.0.2"]\n'
+        '[[service]]\nlisten = "fwmark://7"\nforward = "nat"\n[[service.server]]\naddress = "198.19.0.11"\n'
+    )
+    rows = json.loads(CliRunner().invoke(commands, ["doctor", "-c", str(path), "--json"]).output)
+    found = [row for row in rows if row["subject"] in ("IPVS", "servers")]
+    assert [row["level"] for row in found] == levels_of_it
+    assert found[1]["message"].endswith("through the director: ip route replace default via 198.19.0.1")
+
+
 @pytest.mark.parametrize(
     "sick",
     [
@@ -427,10 +499,10 @@ def test_the_command_ends_with_the_verdict(
     monkeypatch: pytest.MonkeyPatch, facts: Facts, status: int
 ) -> None:
     monkeypatch.setattr(doctor, "read_facts", lambda plan, every_device: facts)
-    said = CliRunner().invoke(main, ["doctor"])
+    said = CliRunner().invoke(commands, ["doctor"])
     assert said.exit_code == status
     assert len(said.output.splitlines()) == 13
-    as_json = CliRunner().invoke(main, ["doctor", "--json"])
+    as_json = CliRunner().invoke(commands, ["doctor", "--json"])
     assert as_json.exit_code == status
     rows = json.loads(as_json.output)
     assert all(row.keys() == {"subject", "level", "message", "remedy"} for row in rows)
@@ -447,7 +519,7 @@ def test_a_config_says_what_to_look_at(monkeypatch: pytest.MonkeyPatch, tmp_path
         'version = 1\n[engine]\nqueue = 7\n[snat]\naddresses = ["198.19.0.2"]\nports = "1024-40000"\n'
         '[[service]]\nlisten = "tcp://198.18.0.10:80"\n[[service.server]]\naddress = "198.19.0.11:80"\n'
     )
-    said = CliRunner().invoke(main, ["doctor", "-c", str(path)])
+    said = CliRunner().invoke(commands, ["doctor", "-c", str(path)])
     assert said.exit_code == 1
     assert "ports 1024-40000 overlap" in said.output
     ((plan, every_device),) = asked
@@ -459,5 +531,5 @@ def test_a_host_that_cannot_be_looked_at_is_one_line(monkeypatch: pytest.MonkeyP
         raise HostError("program ip is missing: apt-get install iproute2")
 
     monkeypatch.setattr(doctor, "read_facts", fail)
-    said = CliRunner().invoke(main, ["doctor"])
+    said = CliRunner().invoke(commands, ["doctor"])
     assert (said.exit_code, said.stderr) == (1, "fullnat: program ip is missing: apt-get install iproute2\n")

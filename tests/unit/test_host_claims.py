@@ -12,6 +12,7 @@ from fullnat.core.addr import TCP, UDP, PortRange, parse_endpoint
 from fullnat.host.claims import Claims, find_conflict, make_claims
 from fullnat.host.errors import HostError
 from fullnat.host.plan import HostPlan
+from fullnat.kernel.service import Forward, Fwmark, KernelService
 
 PLAN = HostPlan(
     instance="main",
@@ -49,6 +50,17 @@ def test_claims_are_read_off_the_plan() -> None:
         families=(4, 6),
     )
     assert expected == MINE
+
+
+def test_what_ipvs_serves_is_claimed_as_well() -> None:
+    listens = (parse_endpoint("[2001:db8::30]:80"), TCP), (Fwmark(7), 0), (Fwmark(7, 6), 0)
+    beside = tuple(
+        KernelService(listen, protocol, "rr", (), forward=Forward.DR) for listen, protocol in listens
+    )
+    claims = make_claims(replace(PLAN, services=PLAN.services[:1], kernel_services=beside), pid=7)
+    assert claims.services[1:] == ("tcp://[2001:db8::30]:80", "fwmark://7", "fwmark6://7")
+    assert claims.addresses[:2] == ("203.0.113.10", "2001:db8::30")
+    assert claims.families == (4, 6)
 
 
 def test_claims_survive_the_lock_file() -> None:

@@ -23,7 +23,7 @@ from fullnat.host.rules import (
 )
 from fullnat.host.saved_rules import find_foreign_rule, find_own_lines, render_removal
 from fullnat.host.steering import SteeringRecord
-from fullnat.kernel.service import KernelServer, KernelService, LocalPool
+from fullnat.kernel.service import Forward, Fwmark, KernelServer, KernelService, LocalPool
 
 PLAN = HostPlan(
     instance="main",
@@ -231,6 +231,75 @@ def test_without_an_engine_nothing_goes_to_a_queue() -> None:
     rules = render_rules(replace(STEERING, plan=replace(PLAN, fallback=FALLBACK, has_engine=False)), 4)
     assert "NFQUEUE" not in rules
     assert "-j DNAT" in rules
+
+
+BESIDE = (
+    KernelService(Fwmark(7), 0, "rr", (KernelServer(parse_endpoint("198.19.0.11:1")._replace(port=0)),)),
+    replace(FALLBACK.services[0], listen=parse_endpoint("203.0.113.30:80"), forward=Forward.NAT),
+    replace(FALLBACK.services[0], listen=parse_endpoint("203.0.113.30:81"), forward=Forward.DR),
+    replace(FALLBACK.services[0], listen=parse_endpoint("203.0.113.30:82"), forward=Forward.TUN),
+)
+BESIDE_RULES = """\
+:FULLNAT-main.enter - [0:0]
+:FULLNAT-main.kernel - [0:0]
+-A FULLNAT-main.enter -m mark --mark 0x7 -m conntrack --ctstate NEW \
+-j CONNMARK --set-xmark 0x4000000/0x4000000
+-A FULLNAT-main.enter -m mark --mark 0x7 -j ACCEPT
+-A FULLNAT-main.enter -d 203.0.113.30 -p tcp -m tcp --dport 80 -m conntrack --ctstate NEW \
+-j CONNMARK --set-xmark 0x4000000/0x4000000
+-A FULLNAT-main.enter -d 203.0.113.30 -p tcp -m tcp --dport 80 -j ACCEPT
+-A FULLNAT-main.enter -d 203.0.113.30 -p tcp -m tcp --dport 81 -j ACCEPT
+-A FULLNAT-main.enter -d 203.0.113.30 -p tcp -m tcp --dport 82 -j ACCEPT
+-A FULLNAT-main.kernel -m connmark --mark 0x4000000/0x4000000 -j ACCEPT
+-A FULLNAT-main.kernel -d 203.0.113.30 -p tcp -m tcp --dport 81 -m ipvs --ipvs -j ACCEPT
+-A FULLNAT-main.kernel -d 198.19.0.11 -m ipvs --ipvs -j ACCEPT
+-I INPUT 1 -j FULLNAT-main.enter
+-I FORWARD 1 -j FULLNAT-main.kernel
+-I OUTPUT 1 -j FULLNAT-main.kernel
+*nat
+:FULLNAT-main.snat - [0:0]
+-A FULLNAT-main.snat -p tcp -m ipvs --ipvs --vdir ORIGINAL -m mark --mark 0x7 \
+-j SNAT --to-source 198.19.0.1-198.19.0.2:32768-65535
+-A FULLNAT-main.snat -p udp -m ipvs --ipvs --vdir ORIGINAL -m mark --mark 0x7 \
+-j SNAT --to-source 198.19.0.1-198.19.0.2:32768-65535
+-I POSTROUTING 1 -j FULLNAT-main.snat
+"""
+
+
+def test_what_ipvs_serves_beside_the_engine_is_let_through_and_never_queued() -> None:
+    """Only full NAT needs a source, and only what comes back is known by conntrack."""
+    steering = replace(STEERING, plan=replace(PLAN, kernel_services=BESIDE))
+    assert plan_sets(steering) == plan_sets(STEERING)
+    alone = render_rules(STEERING, 4).splitlines()
+    rules = render_rules(steering, 4).splitlines()
+    raw = slice(0, alone.index("*filter"))
+    assert rules[raw] == alone[raw]
+    added = "".join(f"{line}\n" for line in rules if line not in alone)
+    assert without_comments(added) == BESIDE_RULES
+    assert without_comments(render_rules(steering, 6)).count("-j ACCEPT") == 1  # its own packets
+
+
+@pytest.mark.parametrize("kind", ["iptables", "ipvs"])
+def test_beside_a_fallback_each_has_its_rules_and_none_comes_twice(kind: str) -> None:
+    behind = replace(PLAN, fallback=replace(FALLBACK, kind=kind))
+    rules = render_rules(replace(STEERING, plan=replace(behind, kernel_services=BESIDE)), 4).splitlines()
+    assert set(render_rules(replace(STEERING, plan=behind), 4).splitlines()) <= set(rules)
+    beside = replace(STEERING, plan=replace(PLAN, kernel_services=BESIDE))
+    assert set(render_rules(beside, 4).splitlines()) - {
+        line for line in render_rules(STEERING, 4).splitlines() if "NFQUEUE" in line or "notrack" in line
+    } <= set(rules)
+    jumps = [line for line in rules if line.startswith(("-I ", ":"))]
+    assert len(jumps) == len(set(jumps))
+
+
+def test_without_full_nat_beside_the_engine_no_table_translates() -> None:
+    steering = replace(STEERING, plan=replace(PLAN, kernel_services=BESIDE[1:]))
+    assert "*nat" not in render_rules(steering, 4)
+
+
+def test_a_mark_that_is_fullnats_own_is_refused() -> None:
+    with pytest.raises(HostError, match="fwmark://67108865: its mark has 0x4000000 in it"):
+        replace(PLAN, kernel_services=(replace(BESIDE[0], listen=Fwmark(PLAN.mark + 1)),))
 
 
 def test_connections_that_are_handed_over_are_put_into_the_set() -> None:

@@ -119,6 +119,13 @@ def test_rp_filter_goes_off_for_a_vip_without_a_route() -> None:
     assert changed == {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "0"}
 
 
+@pytest.mark.parametrize(("found", "expected"), [(None, True), ("0", True), ("1", False)])
+def test_ipvs_lets_conntrack_know_also_before_its_module_is_there(found: str | None, expected: bool) -> None:
+    snapshot = FRESH_V4 | ({"net/ipv4/vs/conntrack": found} if found else {})
+    assert ("net.ipv4.vs.conntrack = 1" in planned(snapshot, 4, ipvs=True)) == expected
+    assert "net.ipv4.vs.conntrack = 1" not in planned(snapshot, 4)
+
+
 def test_forwarding_remembers_what_the_kernel_resets_with_it() -> None:
     odd = FRESH_V4 | {"net/ipv4/conf/eth0/forwarding": "1", "net/ipv4/conf/all/accept_redirects": "0"}
     forwarding = plan_settings(odd, (4,))[0]

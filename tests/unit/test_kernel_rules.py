@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fullnat.control.config import Config, load_config
 from fullnat.control.render import TOOLS, render
 from fullnat.core.addr import TCP, UDP, Endpoint, PortRange, parse_endpoint
+from fullnat.host.errors import HostError
 from fullnat.kernel import iptables, nft
 from fullnat.kernel.needs import needs
 from fullnat.kernel.service import (
@@ -94,6 +95,46 @@ def test_a_family_without_services_is_taken_out(config: Config, tool: str, line:
     text = render(only, tool, PORTS)
     assert f"\n{line}" in text
     assert "2001:db8" not in text
+
+
+KERNEL_SERVICES = """
+[[service]]
+listen = "tcp://203.0.113.20:80"
+forward = "dr"
+server = [{ address = "198.19.0.11" }]
+[[service]]
+listen = "fwmark6://7"
+server = [{ address = "[2001:db8:2::11]" }]
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Config:
+    """The same, and services that IPVS alone can have."""
+    path = tmp_path / "mixed.toml"
+    path.write_text((GOLDEN / "render.toml").read_text() + KERNEL_SERVICES)
+    return load_config(path)
+
+
+def test_ipvsadm_has_every_service(mixed: Config) -> None:
+    lines = render(mixed, "ipvsadm", PORTS).splitlines()
+    for line in (
+        "-A -t 203.0.113.20:80 -s wlc",
+        "-a -t 203.0.113.20:80 -r 198.19.0.11:80 -g -w 1 -x 0 -y 0",
+        "-A -f 7 -6 -s wlc",
+        "-a -f 7 -6 -r [2001:db8:2::11]:0 -m -w 1 -x 0 -y 0",
+    ):
+        assert line in lines
+    golden = (GOLDEN / SCRIPTS["ipvsadm"]).read_text().replace("render.toml", "mixed.toml").splitlines()
+    assert set(golden) <= set(lines)
+
+
+@pytest.mark.parametrize("tool", ["iptables", "nft"])
+def test_other_tools_say_which_service_they_cannot_have(mixed: Config, tool: str) -> None:
+    with pytest.raises(
+        HostError, match=f"^{tool} cannot have tcp://203.0.113.20:80, .*: fullnat render ipvsadm$"
+    ):
+        render(mixed, tool, PORTS)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

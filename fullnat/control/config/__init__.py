@@ -23,7 +23,8 @@ Refused.  Model validators for the cross checks: pydantic skips them as soon as 
           the operator would meet the second mistake only after mending the first.
 
 The file.   schema: its tables · values: the types of their values · value_type: what such a type is ·
-            supported: what of it this version carries out · toml_lines: where each key stands.
+            supported: what of it this version carries out · toml_lines: where each key stands ·
+            services: the part of build that is about one service.
 The answer. model: the Config · problems: what is wrong · wording: how keys and values are printed.
 """
 
@@ -33,6 +34,7 @@ from fullnat.control.config.load import load_config
 from fullnat.control.config.model import (
     Config,
     EngineConfig,
+    KernelServiceConfig,
     LimitsConfig,
     ServerConfig,
     ServiceConfig,
@@ -45,6 +47,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EngineConfig",
+    "KernelServiceConfig",
     "LimitsConfig",
     "Problem",
     "ServerConfig",

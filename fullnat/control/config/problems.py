@@ -50,6 +50,12 @@ class Report:
         self._problems: list[Problem] = []
         self._bad: set[KeyPath] = set()  # where an error was found, and all tables around it
 
+    def muted(self) -> Report:
+        """Return one that words problems as this one does, and keeps them to itself."""
+        other = Report(self.path, self._lines, self._document)
+        other._bad = set(self._bad)
+        return other
+
     def error(self, loc: KeyPath, message: str) -> None:
         """Note a mistake at *loc*."""
         self.has_errors = True

@@ -10,36 +10,30 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from fullnat.control.config.supported import DATAPATHS, FALLBACKS
+from fullnat.control.config.health import HealthTable
+from fullnat.control.config.supported import DATAPATHS, FALLBACKS, FORWARDS, ON_DOWN
+from fullnat.control.config.table import Table, written
 from fullnat.control.config.value_type import Words, integer, one_of, string
 from fullnat.control.config.values import (
     ConnectionsValue,
     CountValue,
     DurationValue,
     FlagValue,
+    ListenAddressValue,
     ListenValue,
     LocalAddressesValue,
     MaskValue,
+    PathValue,
+    PeerNameValue,
     PortRangeValue,
     ServerAddressValue,
     StringValue,
 )
 from fullnat.core.timeouts import PROFILES, Timeouts
-
-
-class Table(BaseModel):
-    """A TOML table: every key known, nothing converted but by a ValueType."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, validate_default=True)
-
-
-def _written(value: Any) -> Any:
-    """Return a default as a file would have it: it is read like one, and shown in the JSON Schema."""
-    return value
 
 
 class EngineTable(Table):
@@ -70,7 +64,7 @@ class SnatTable(Table):
     ports: PortRangeValue = Field(
         None, description="ports to use on each LIP; default: above 1023, outside ip_local_port_range"
     )
-    rest: DurationValue = Field(_written("60s"), description="how long a released port is not used again")
+    rest: DurationValue = Field(written("60s"), description="how long a released port is not used again")
 
 
 class TimeoutsTable(Table):
@@ -104,10 +98,13 @@ class LimitsTable(Table):
 class PersistenceTable(Table):
     """Clients of one prefix stay on one server."""
 
-    timeout: DurationValue = Field(_written("300s"), description="after the last new connection")
+    timeout: DurationValue = Field(written("300s"), description="after the last new connection")
     mask: MaskValue | None = Field(
         None, description="prefix length that makes two clients one; default: whole address"
     )
+
+
+WeightValue = Annotated[int, integer(1, 2**32 - 1)]
 
 
 class ServerTable(Table):
@@ -117,6 +114,20 @@ class ServerTable(Table):
     weight: Annotated[int, integer(0, 65535)] = Field(1, description="share of new connections; 0 quiesces")
     upper: ConnectionsValue = Field(0, description="no new connection from this many on; 0: no limit")
     lower: ConnectionsValue = Field(0, description="again below this many; 0: three quarters of upper")
+    health: HealthTable | None = Field(None, description="keys on top of the service's health")
+
+
+class BackupTable(Table):
+    """A pool of servers that serves when those before it cannot."""
+
+    name: Annotated[
+        str | None, string("1-64 letters, digits and . _ -", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    ] = Field(None, description="unique in the service; default: backup1, backup2, ...")
+    quorum: WeightValue = Field(1, description="weight of working servers it takes to serve")
+    hysteresis: ConnectionsValue = Field(0, description="how far from it the weight must be to change that")
+    server: Annotated[list[ServerTable], Words("[[service.backup.server]] tables")] = Field(
+        [], description="its servers"
+    )
 
 
 class ServiceTable(Table):
@@ -125,7 +136,10 @@ class ServiceTable(Table):
     name: Annotated[
         str | None, string("1-64 letters, digits and . _ : -", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
     ] = Field(None, description="unique; default: made of listen")
-    listen: ListenValue = Field(description="VIP:vport and protocol")
+    listen: ListenValue = Field(description="VIP:vport and protocol, or the mark of its packets")
+    forward: Annotated[str, one_of(FORWARDS)] = Field(
+        "fullnat", description="how packets reach the servers; the kernel does what is not fullnat"
+    )
     scheduler: StringValue = Field(
         "wlc", description='built in, "FILE.py:CLASS", or an installed entry point'
     )
@@ -136,9 +150,49 @@ class ServiceTable(Table):
         Field(None, description="clients stay on one server")
     )
     one_packet: FlagValue = Field(False, description="UDP: every datagram is scheduled anew")
-    timeouts: TimeoutsTable = Field(_written({}), description="on top of the global timeouts")
+    timeouts: TimeoutsTable = Field(written({}), description="on top of the global timeouts")
     server: Annotated[list[ServerTable], Words("[[service.server]] tables")] = Field(
         [], description="the real servers"
+    )
+    quorum: WeightValue = Field(1, description="weight of working servers it takes to serve without backup")
+    hysteresis: ConnectionsValue = Field(0, description="how far from it the weight must be to change that")
+    backup: Annotated[list[BackupTable], Words("[[service.backup]] tables")] = Field(
+        [], description="pools that serve, in this order, when the one before has no quorum"
+    )
+    sorry: ServerAddressValue = Field(None, description="server of last resort, never checked")
+    inhibit: FlagValue = Field(False, description="a server that is down keeps its place, with weight 0")
+    slow_start: DurationValue | None = Field(
+        None, description="how long the share of a server that is back grows"
+    )
+    on_down: Annotated[str, one_of(ON_DOWN)] = Field(
+        "keep", description="what becomes of the connections of a server that is down"
+    )
+    reset_after: DurationValue | None = Field(
+        None, description='on_down = "reset": not before; default: at once'
+    )
+    health: HealthTable | None = Field(None, description="how its servers are checked")
+
+
+class ApiTable(Table):
+    """Who may use the control socket, beside root and the owner."""
+
+    viewers: Annotated[list[PeerNameValue], Words('a list of users, and of groups as in "@ops"')] = Field(
+        [], description="may read"
+    )
+    operators: Annotated[list[PeerNameValue], Words('a list of users, and of groups as in "@ops"')] = Field(
+        [], description="may also change the state of servers"
+    )
+    admins: Annotated[list[PeerNameValue], Words('a list of users, and of groups as in "@ops"')] = Field(
+        [], description="may also reload, stop, and change services"
+    )
+
+
+class WebTable(Table):
+    """The status page, and the metrics, for browsers and for Prometheus; read-only."""
+
+    listen: ListenAddressValue = Field(written("127.0.0.1:8404"), description="ADDRESS:PORT to listen on")
+    names: Annotated[list[StringValue], Words("a list of host names")] = Field(
+        [], description="names browsers may use for it, beside the address"
     )
 
 
@@ -149,10 +203,15 @@ class Document(Table):
     instance: Annotated[str, string("1-12 letters, digits and -", r"[A-Za-z0-9-]{1,12}")] = Field(
         "main", description="names chains, sets and files of this director"
     )
-    engine: EngineTable = Field(_written({}), description="the engine")
+    engine: EngineTable = Field(written({}), description="the engine")
     snat: SnatTable = Field(description="the local addresses")
-    timeouts: TimeoutsTable = Field(_written({}), description="of all services")
-    limits: LimitsTable = Field(_written({}), description="of the whole director")
+    timeouts: TimeoutsTable = Field(written({}), description="of all services")
+    limits: LimitsTable = Field(written({}), description="of the whole director")
+    maintenance: PathValue | None = Field(
+        None, description="directory whose files name servers to drain, as ADDRESS or ADDRESS:PORT"
+    )
+    api: ApiTable = Field(written({}), description="who may use the control socket")
+    web: WebTable | None = Field(None, description="the status page")
     service: Annotated[list[ServiceTable], Words("[[service]] tables")] = Field(
         [], description="the services"
     )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from fullnat.control.config.problems import Report
-from fullnat.control.config.schema import Document, ServiceTable, Table
-from fullnat.control.config.supported import LATER_SERVICE_TABLES
+from fullnat.control.config.schema import Document
+from fullnat.control.config.table import Table
 from fullnat.control.config.toml_lines import KeyPath
 from fullnat.control.config.value_type import Words
 from fullnat.control.config.wording import value_text
@@ -70,18 +70,16 @@ def _in_words(error: ErrorDetails) -> str:
         case "missing":
             return f"missing, accepted: {_accepted(loc)}"
         case "extra_forbidden":
-            return _unknown_key(loc, error["input"])
+            return _unknown_key(loc)
         case "refused":
             return f"found {value_text(error['input'])}, {error['ctx']['words']}"
         case _:
             return f"found {value_text(error['input'])}, accepted: {_accepted(loc)}"
 
 
-def _unknown_key(loc: KeyPath, value: Any) -> str:
+def _unknown_key(loc: KeyPath) -> str:
     *table_loc, key = loc
     table = _table_at(tuple(table_loc))
-    if table is ServiceTable and key in LATER_SERVICE_TABLES:
-        return f"found {value_text(value)}, which is not part of this version; remove the table"
     known = sorted(table.model_fields)
     for close in get_close_matches(str(key), known, n=1):
         return f'unknown key; did you mean "{close}"?'

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from fullnat.control.config.value_type import RefusalError, ValueType, integer, one_of, string
 from fullnat.core.addr import PROTOCOL_NUMBERS, Endpoint, IPAddress, PortRange, parse_endpoint
 from fullnat.core.timeouts import SECOND
+from fullnat.kernel.service import Fwmark
 
 _MILLISECOND = SECOND // 1000
 _UNITS = {"ms": _MILLISECOND, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
@@ -60,7 +62,7 @@ DurationValue = Annotated[
 ]
 
 
-def _usable(address: IPAddress) -> IPAddress:
+def usable(address: IPAddress) -> IPAddress:
     """Return *address* if packets can be sent to it and from it."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         raise RefusalError(f"accepted: {address.ipv4_mapped}, as IPv4 writes it")
@@ -75,31 +77,50 @@ def _usable(address: IPAddress) -> IPAddress:
 
 
 def _read_address(text: str) -> IPAddress:
-    return _usable(ip_address(text))
+    return usable(ip_address(text))
 
 
 def _read_endpoint(text: str) -> Endpoint:
     endpoint = parse_endpoint(text)
-    return Endpoint(_usable(endpoint.address), endpoint.port)
+    return Endpoint(usable(endpoint.address), endpoint.port)
 
 
 class Listen(NamedTuple):
-    """Where a service is reached."""
+    """Where a service is reached, or the mark of its packets."""
 
-    protocol: int
-    endpoint: Endpoint
+    protocol: int  # addr.TCP or addr.UDP; 0 with a mark
+    place: Endpoint | Fwmark
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.place.family
+
+    @property
+    def port(self) -> int:
+        """The one it is reached at; 0 with a mark, which may have any."""
+        return self.place.port if isinstance(self.place, Endpoint) else 0
+
+
+_MARKED = {"fwmark": 4, "fwmark6": 6}  # scheme -> family
+_LAST_MARK = 2**32 - 1
 
 
 def _read_listen(text: str) -> Listen:
     scheme, _, rest = text.partition("://")
-    return Listen(PROTOCOL_NUMBERS[scheme], _read_endpoint(rest))
+    if scheme not in _MARKED:
+        return Listen(PROTOCOL_NUMBERS[scheme], _read_endpoint(rest))
+    if not (re.fullmatch(r"[0-9]{1,10}", rest) and 0 < int(rest) <= _LAST_MARK):
+        raise RefusalError(f'accepted: "{scheme}://N" with a mark of 1-{_LAST_MARK}')
+    return Listen(0, Fwmark(int(rest), _MARKED[scheme]))
 
 
 ListenValue = Annotated[
     Listen | None,
     string(
-        '"tcp://ADDRESS:PORT" or "udp://ADDRESS:PORT", an IPv6 address in brackets',
-        r"(tcp|udp)://\S+",
+        '"tcp://ADDRESS:PORT", "udp://ADDRESS:PORT", "fwmark://N" or "fwmark6://N", '
+        "an IPv6 address in brackets",
+        r"(tcp|udp|fwmark6?)://\S+",
         _read_listen,
     ),
 ]
@@ -114,7 +135,7 @@ class ServerAddress(NamedTuple):
 
 def _read_server_address(text: str) -> ServerAddress:
     if text.startswith("[") and text.endswith("]"):
-        return ServerAddress(_usable(IPv6Address(text[1:-1])), None)
+        return ServerAddress(usable(IPv6Address(text[1:-1])), None)
     if ":" not in text:
         return ServerAddress(_read_address(text), None)
     return ServerAddress(*_read_endpoint(text))
@@ -124,6 +145,18 @@ ServerAddressValue = Annotated[
     ServerAddress | None,
     string('"ADDRESS:PORT" or "ADDRESS", an IPv6 address in brackets', r"\S+", _read_server_address),
 ]
+
+
+def _read_listen_address(text: str) -> Endpoint:
+    return parse_endpoint(text)
+
+
+ListenAddressValue = Annotated[
+    Endpoint | None,
+    string('"ADDRESS:PORT", an IPv6 address in brackets', r"\S+", _read_listen_address),
+]
+PathValue = Annotated[Path, string("an absolute path", r"/[^\0\n]*", Path)]
+PeerNameValue = Annotated[str, string('a user, or a group as in "@ops"', r"@?[A-Za-z_][A-Za-z0-9_.-]{0,31}")]
 
 
 def _read_local_addresses(text: str) -> tuple[IPAddress, ...]:
@@ -136,7 +169,7 @@ def _read_local_addresses(text: str) -> tuple[IPAddress, ...]:
     if int(high) - int(low) >= MAX_LOCAL_ADDRESSES:
         raise RefusalError(f"accepted: at most {MAX_LOCAL_ADDRESSES} addresses")
     make = type(low)
-    return tuple(_usable(make(number)) for number in range(int(low), int(high) + 1))
+    return tuple(usable(make(number)) for number in range(int(low), int(high) + 1))
 
 
 LocalAddressesValue = Annotated[
