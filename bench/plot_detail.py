@@ -74,7 +74,7 @@ def draw_detail(results: Results, subjects: Sequence[Subject], where: str, folde
     _draw_picks(grid.flat[-1], results)
     figure.tight_layout(rect=(0, 0.045, 1, 1 - 0.72 / SIZE[1]), h_pad=2.2, w_pad=2.0)
     head(figure, "fullnat and its peers, in detail", f"Medians of the rounds. {where}")
-    _draw_legend(figure, subjects)
+    _draw_legend(figure, [s for s in subjects if any(s.name in found for found in results.values.values())])
     save(figure, folder, "detail")
 
 

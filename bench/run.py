@@ -171,8 +171,7 @@ def _measure(results: Results, selection: Selection, effort: Effort, plan: Plan)
             begun = time.monotonic()
             values = _take(turn, results, effort, plan)
             seconds = time.monotonic() - begun
-            outcome = ", ".join(METRICS[name].labelled(value) for name, value in values.items())
-            display.end(f"{where}  {outcome}  in {seconds:.0f} s", seconds)
+            display.end(f"{where}  {_tell(values)}  in {seconds:.0f} s", seconds)
 
 
 def _take(turn: Turn, results: Results, effort: Effort, plan: Plan) -> Mapping[str, float]:
@@ -184,6 +183,15 @@ def _take(turn: Turn, results: Results, effort: Effort, plan: Plan) -> Mapping[s
     for name, value in values.items():
         results.add_value(name, turn.peer.name, turn.round, value)
     return values
+
+
+def _tell(values: Mapping[str, float]) -> str:
+    """Return the values with their units, and by their names where there are several."""
+    several = len(values) > 1
+    return ", ".join(
+        f"{name} {METRICS[name].labelled(value)}" if several else METRICS[name].labelled(value)
+        for name, value in values.items()
+    )
 
 
 def _say(line: str) -> None:

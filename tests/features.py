@@ -105,7 +105,10 @@ def _program(name: str) -> Callable[[], str]:
     return lambda: "" if shutil.which(name) else f"{name} is not installed"
 
 
-_PROGRAMS = ("chromium", "curl", "conntrack", "ethtool", "iperf3", "ipset", "iptables", "nginx", "ping", "traceroute")
+_PROGRAMS = (
+    *("chromium", "conntrack", "curl", "ethtool", "iperf3", "ipset", "iptables", "ldirectord", "nginx"),
+    *("ping", "promtool", "traceroute"),
+)
 
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
@@ -121,6 +124,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "gcc": _compiler,
     "asan": lambda: _compiler("-fsanitize=address,undefined"),
     **{name: _program(name) for name in _PROGRAMS},
+    "node_exporter": _program("prometheus-node-exporter"),  # as Debian calls it
 }
 
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import uvloop
 from aiohttp import ClientSession, UnixConnector
 
 from fullnat.control.access import Access, Peer, Role
@@ -211,4 +211,4 @@ def talk(
             await run.instance.farewells.close()
             await socket.stop()
 
-    return asyncio.run(main())
+    return uvloop.run(main())

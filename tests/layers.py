@@ -76,6 +76,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "fullnat.ipvsadm.",
         "fullnat.kernel.",
     ),
+    "fullnat.control.procfs": (
+        "fullnat.core.",
+        "fullnat.control.",
+        "fullnat.host.errors",
+        "fullnat.ipvsadm.",
+    ),
     "fullnat.control.kernel": ("fullnat.core.", "fullnat.control.config.", "fullnat.kernel."),
     "fullnat.control.paths": ("fullnat.host.state",),
     "fullnat.control.build": (

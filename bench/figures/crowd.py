@@ -23,7 +23,7 @@ from bench.plan import Sources
 FLOWS, CLIENTS = 100_000, 1_000
 SPARE = 10_000  # connections of the gate, and of the host
 FILL_SHARE, FILL_ATTEMPTS = 0.25, 4  # of the rate for open flows; a slower one each time
-FILL_RATE = 20_000.0  # at most: a new flow costs several times what an open one does
+FILL_RATE = 40_000.0  # at most: a new flow costs several times what an open one does
 
 _CONNTRACK_MAX = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 

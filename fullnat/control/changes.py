@@ -24,7 +24,7 @@ _DURATIONS = frozenset(
     ["rest", "slow_start", "reset_after", "interval", "timeout", *(one.name for one in fields(Timeouts))]
 )
 _UNITS = (("h", 3600 * SECOND), ("m", 60 * SECOND), ("s", SECOND), ("ms", SECOND // 1000))
-_RESTART = ("instance", "engine", "snat", "limits", "api", "web")
+_RESTART = ("instance", "engine", "snat", "limits", "api", "web", "metrics")
 # What a line about a whole service or server does not repeat, or tells in its own way.
 _OF_SERVICE = frozenset(["listen", "protocol", "scheduler", "pools"])
 _OF_POOL = frozenset(["name", "servers"])

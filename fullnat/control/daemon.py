@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
@@ -51,6 +51,7 @@ from fullnat.control.maintenance import read_maintenance
 from fullnat.control.notify import take_notifier
 from fullnat.control.paths import socket_path
 from fullnat.control.ports import local_ports
+from fullnat.control.procfs import ProcFiles
 from fullnat.control.pulse import Pulse
 from fullnat.control.reload import RefusedError, Reloader
 from fullnat.control.roster import Roster
@@ -101,6 +102,7 @@ class _Daemon:
         self._worker = ThreadPoolExecutor(max_workers=1, initializer=_give_way)
         self._stopping = asyncio.Event()
         self._kernel_is_due = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()  # under way, on a signal
         self._leave = Leave.NOTHING
         self._notifier = take_notifier()
 
@@ -141,7 +143,8 @@ class _Daemon:
         try:
             async with AsyncExitStack() as stack:
                 engine.set_local_addresses(read_local_addresses())
-                host.set_up()
+                # Not here: what a predecessor left may lead packets to the queue already.
+                await self._in_worker(host.set_up)
                 engine.set_path_mtu(read_route_mtus())
                 self._roster.attach(engine, self._instance.farewells, time.monotonic_ns())
                 await control.start()
@@ -150,6 +153,7 @@ class _Daemon:
                 stack.callback(self._events.close)
                 stack.push_async_callback(self._watch.close)
                 self._watch.follow(self._roster.services)
+                self._proc_files = stack.enter_context(ProcFiles(self._config.metrics.procfs, self._instance))
                 loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
                 self._announce()
                 await self._tend(loop)
@@ -203,6 +207,7 @@ class _Daemon:
         self._notifier.stopping()
         self._events.add(Kind.STOPPING)
         await self._instance.farewells.close()
+        await self._in_worker(lambda: None)  # what it has begun is done: two must not change the host at once
         if self._leave is Leave.SERVICE:
             self._hand_over()
         if self._leave is Leave.NOTHING:
@@ -252,18 +257,21 @@ class _Daemon:
         pulse = Pulse(engine, queues, self._notifier, time.monotonic_ns)
         beside = [loop.create_task(pulse.run()), loop.create_task(self._follow_kernel())]
         next_check = loop.time() + CHECK_INTERVAL
-        while not self._stopping.is_set():
-            try:
-                await asyncio.wait_for(self._stopping.wait(), timeout=1.0)
-            except TimeoutError:
-                await self._tick()
-                progress.update()
-                if loop.time() >= next_check:
-                    await self._check_host()
-                    next_check = loop.time() + CHECK_INTERVAL
-        for task in beside:
-            task.cancel()
-        progress.close()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), timeout=1.0)
+                except TimeoutError:
+                    _require_running(beside)
+                    await self._tick()
+                    progress.update()
+                    if loop.time() >= next_check:
+                        await self._check_host()
+                        next_check = loop.time() + CHECK_INTERVAL
+        finally:
+            for task in [*beside, *self._reloads]:
+                task.cancel()
+            progress.close()
 
     async def _tick(self) -> None:
         now = time.monotonic_ns()
@@ -276,6 +284,8 @@ class _Daemon:
             self._events.add(kind, refused=refused)
         if self._instance.rates.is_due(now):
             self._look_at_rates(now)
+        with self._noting_failures():
+            self._proc_files.tick(now)
         with self._noting_failures():
             await self._instance.reloader.look_at_departing()
 
@@ -332,7 +342,9 @@ class _Daemon:
                 await self._instance.reload()
             self._notifier.ready(self._instance.reloads.error or self._ready_line())
 
-        self._reloading = asyncio.create_task(reload(), name="reload")
+        task = asyncio.create_task(reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     # What is said.
 
@@ -391,6 +403,13 @@ class _Daemon:
             "local_ports": str(self._ports),
             "fallback": self._describe_fallback(),
         }
+
+
+def _require_running(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Raise what ended one of *tasks*, none of which ends by itself."""
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 def _give_way() -> None:

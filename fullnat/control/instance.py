@@ -80,7 +80,7 @@ class Instance:
         """Return what runs, since when, and what it serves."""
         return {
             **self._about(),
-            "services": [served.key for served in self.roster.services],
+            "services": [served.key for served in self.roster.services if served.is_engines],
             "flows": self.engine.statistics().flows,
             "reload": self.reloads.to_json(),
         }

@@ -9,7 +9,8 @@
     narrow      the host is changed to what the new one needs
 
 A server that is gone keeps the flows it has: the host goes on to steer its replies until the last has
-ended.  A service that is gone does not: its flows are ended, and both ends of each are told.
+ended.  A service that is gone does not: its flows are ended, and both ends of each are told.  What they
+answer to that must still reach the engine, so the host steers them for LINGER longer.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from dataclasses import replace
 from typing import Protocol
 
 from fullnat.control.changes import Changes, find_changes
-from fullnat.control.config.model import AnyServiceConfig, Config
+from fullnat.control.config.model import AnyServiceConfig, Config, ServiceConfig
 from fullnat.control.roster import Roster
 from fullnat.control.served import Served, make_scheduler
-from fullnat.core.addr import Endpoint
 from fullnat.core.sched.base import Scheduler
 from fullnat.core.service import RealServer
+from fullnat.core.timeouts import SECOND
 from fullnat.host.plan import HostPlan
+
+LINGER = 3 * SECOND
 
 
 class RefusedError(Exception):
@@ -68,13 +71,20 @@ class Reloader:
         self._seed = seed
         self._lock = asyncio.Lock()
         self._departing: dict[RealServer, int] = {}  # gone and not without flows; their protocols
+        self._lingering: dict[str, tuple[int, ServiceConfig]] = {}  # gone, and steered until then
 
     @property
     def plan(self) -> HostPlan:
         """What the host is to be now: for the configuration, and for servers that are gone and have flows."""
-        return _with_servers(
-            self._make_plan(self.config),
-            [(protocol, server.endpoint) for server, protocol in self._departing.items()],
+        plan = self._make_plan(self.config)
+        gone = [service for _, service in self._lingering.values()]
+        servers = [(protocol, server.endpoint) for server, protocol in self._departing.items()]
+        servers += [(service.protocol, endpoint) for service in gone for endpoint in service.endpoints]
+        services = [(service.protocol, service.listen) for service in gone]
+        return replace(
+            plan,
+            services=tuple(dict.fromkeys((*plan.services, *services))),
+            servers=tuple(dict.fromkeys((*plan.servers, *servers))),
         )
 
     async def reload(self, file: Config, *, is_trial: bool = False) -> Changes:
@@ -120,16 +130,20 @@ class Reloader:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there are servers that are gone and may have flows."""
-        return bool(self._departing)
+        """Whether something is gone that is steered still."""
+        return bool(self._departing or self._lingering)
 
     async def look_at_departing(self) -> None:
-        """Let go of servers whose last flow has ended."""
+        """Let go of servers whose last flow has ended, and of services that have lingered."""
+        now = self._clock()
         done = [server for server in self._departing if server.flows == 0]
-        if done and not self._lock.locked():
+        over = [key for key, (until, _) in self._lingering.items() if until <= now]
+        if (done or over) and not self._lock.locked():
             async with self._lock:
                 for server in done:
-                    del self._departing[server]
+                    self._departing.pop(server, None)
+                for key in over:
+                    self._lingering.pop(key, None)
                 await self._go_over(self.plan)
 
     def _make_schedulers(self, config: Config) -> dict[str, Scheduler]:
@@ -154,8 +168,11 @@ class Reloader:
         for served in roster.services:
             if served.key not in wanted or type(served.config) is not type(wanted[served.key]):
                 roster.remove(served)
+                if isinstance(served.config, ServiceConfig):
+                    self._lingering[served.key] = now + LINGER, served.config
         for key, service in wanted.items():
             known = roster.find(key)
+            self._lingering.pop(key, None)
             if known is None:
                 roster.add(Served(service, schedulers.get(key) or make_scheduler(service, self._seed)), now)
             elif known.config != service:
@@ -205,7 +222,3 @@ def _union(old: HostPlan, new: HostPlan) -> HostPlan:
     services = dict.fromkeys((*old.services, *new.services))
     servers = dict.fromkeys((*old.servers, *new.servers))
     return replace(new, services=tuple(services), servers=tuple(servers))
-
-
-def _with_servers(plan: HostPlan, more: Iterable[tuple[int, Endpoint]]) -> HostPlan:
-    return replace(plan, servers=tuple(dict.fromkeys((*plan.servers, *more))))

@@ -228,8 +228,10 @@ class Roster:
                 self._note(Kind.DRAINED, served, server, seconds=seconds)
             wish.is_drained, wish.deadline = True, None
         elif wish.deadline is not None and wish.deadline <= now:
+            # Disabled, or clients that persistence keeps on it would be back at once.
+            wish.command, wish.deadline = Admin.DISABLED, None
+            self._take_wish(served, server, wish, now, by="deadline")
             self.reset(served, server)
-            wish.deadline = None
 
     # What follows.
 

@@ -705,7 +705,11 @@ def schema_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") 
 
 def test_the_reference_describes_exactly_the_keys_of_the_schema() -> None:
     schema = json_schema()
-    told_elsewhere = ("service.timeouts.", "service.server.health.", "service.backup.server.")  # the same keys
+    told_elsewhere = (
+        "service.timeouts.",
+        "service.server.health.",
+        "service.backup.server.",
+    )  # the same keys
     keys = {key for key in schema_keys(schema, schema) if not key.startswith(told_elsewhere)}
     assert documented_keys() == keys
 

@@ -14,7 +14,7 @@ from fullnat.control.build import build_served, plan_host
 from fullnat.control.config import Config, load_config
 from fullnat.control.events import EventLog
 from fullnat.control.farewells import Farewells
-from fullnat.control.reload import RefusedError, Reloader
+from fullnat.control.reload import LINGER, RefusedError, Reloader
 from fullnat.control.roster import Roster
 from fullnat.control.served import Served
 from fullnat.core.addr import PortRange, parse_endpoint
@@ -82,7 +82,10 @@ class Run:
         self.checks = Checks()
         self.plans: list[HostPlan] = []
         self.refusal: HostError | None = None
-        self.reloader = Reloader(config, self.roster, self.checks, self.make_plan, self.go_over, lambda: 0, 1)
+        self.now = 0
+        self.reloader = Reloader(
+            config, self.roster, self.checks, self.make_plan, self.go_over, lambda: self.now, 1
+        )
 
     def read(self, text: str) -> Config:
         self._path.write_text(text)
@@ -127,7 +130,10 @@ def test_a_new_service_is_steered_before_it_is_told_of_and_a_gone_one_after(run:
     assert run.checks.followed == [["web", "api"]]
     run.plans.clear()
     run.reload(CONFIG)
-    assert [len(plan.services) for plan in run.plans] == [1]
+    assert [len(plan.services) for plan in run.plans] == [2]  # what ends of its flows answer must come here
+    run.now = LINGER
+    asyncio.run(run.reloader.look_at_departing())
+    assert [len(plan.services) for plan in run.plans] == [2, 1]
     assert [str(service) for service in run.engine.services] == ["tcp://203.0.113.10:80"]
 
 

@@ -196,6 +196,7 @@ def test_at_its_deadline_a_drain_ends_what_is_left(bench: Callable[..., Bench]) 
         made.roster.tick(11 * SECOND)
         await asyncio.sleep(0)
         assert made.engine.ended == [made.server(ONE)]
+        assert made.server(ONE).admin is Admin.DISABLED
 
     asyncio.run(run())
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fullnat top` in a terminal: keys pressed in a pty operate an instance, and the terminal gets back what it had."""
+"""`fullnat top` in a terminal: keys operate an instance, and the terminal gets back what it had."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import os
-import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -29,10 +29,11 @@ from tests.instances import ONE, TWO, As, Client, Run, talk
 from wait import PATIENCE
 
 _WATCH = """
-import sys
+import fcntl, sys, termios
 from unittest import mock
 from pathlib import Path
 from fullnat.cli import commands
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 with mock.patch("fullnat.control.paths.socket_path", lambda instance: Path(sys.argv[1])):
     commands(["top", "--interval", "0.2"])
 """
@@ -44,14 +45,19 @@ class Sitting:
     """Somebody in front of a terminal in which `fullnat top` runs."""
 
     def __init__(self, path: Path, width: int = 100, height: int = 30) -> None:
-        self._pid, self._terminal = pty.fork()
-        if self._pid == 0:
-            os.environ.update(TERM="xterm-256color", COLUMNS="", LINES="")
-            os.execv(sys.executable, [sys.executable, "-c", _WATCH, str(path)])
+        self._terminal, theirs = os.openpty()
         self.resize(width, height)
         self.before = termios.tcgetattr(self._terminal)
         self.written = b""
-        self.status: int | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, str(path)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color"},
+        )
+        os.close(theirs)
 
     def press(self, keys: str) -> None:
         """Press *keys*."""
@@ -63,7 +69,7 @@ class Sitting:
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
-        os.kill(self._pid, number)
+        self._process.send_signal(number)
 
     def await_text(self, *texts: str) -> None:
         """Read until all *texts* were written since the last call."""
@@ -74,9 +80,7 @@ class Sitting:
         """Read until it has ended; return its exit status."""
         while self._read_more("its end"):
             pass
-        _, status = os.waitpid(self._pid, 0)
-        self.status = os.waitstatus_to_exitcode(status)
-        return self.status
+        return self._process.wait(_SECONDS)
 
     def has_all_back(self) -> bool:
         """Whether screen, cursor and modes of the terminal are what they were."""
@@ -87,9 +91,8 @@ class Sitting:
 
     def stop(self) -> None:
         """Let go of the terminal, and end what still runs in it."""
-        if self.status is None:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        self._process.kill()
+        self._process.wait()
         os.close(self._terminal)
 
     def _read_until(self, is_there: Callable[[], bool], what: str) -> None:

@@ -13,6 +13,7 @@ from fullnat.control.config.model import (
     EngineConfig,
     KernelServiceConfig,
     LimitsConfig,
+    MetricsConfig,
     ServiceConfig,
     SnatConfig,
     WebConfig,
@@ -51,6 +52,7 @@ def build_config(document: Document, report: Report) -> Config:
         warnings=(),
         api=ApiConfig(*(tuple(names) for _, names in document.api)),
         web=_build_web(document.web, report),
+        metrics=MetricsConfig(document.metrics.procfs),
         maintenance=document.maintenance,
     )
 

@@ -154,6 +154,13 @@ class WebConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Where counters are kept as files."""
+
+    procfs: Path | None = None  # directory for net/ip_vs and net/ip_vs_stats
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it, checked."""
 
@@ -168,6 +175,7 @@ class Config:
     warnings: tuple[Problem, ...]
     api: ApiConfig = ApiConfig()
     web: WebConfig | None = None  # None: no page
+    metrics: MetricsConfig = MetricsConfig()
     maintenance: Path | None = None  # directory whose files name servers to drain
 
     @property

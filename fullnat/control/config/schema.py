@@ -196,6 +196,14 @@ class WebTable(Table):
     )
 
 
+class MetricsTable(Table):
+    """What is counted, for others than those who ask the control socket or the page."""
+
+    procfs: PathValue | None = Field(
+        None, description="directory for net/ip_vs and net/ip_vs_stats, as the kernel has them in /proc"
+    )
+
+
 class Document(Table):
     """The whole file."""
 
@@ -212,6 +220,7 @@ class Document(Table):
     )
     api: ApiTable = Field(written({}), description="who may use the control socket")
     web: WebTable | None = Field(None, description="the status page")
+    metrics: MetricsTable = Field(written({}), description="files for collectors that know IPVS")
     service: Annotated[list[ServiceTable], Words("[[service]] tables")] = Field(
         [], description="the services"
     )

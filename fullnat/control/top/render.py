@@ -15,7 +15,7 @@ from rich.text import Text
 from fullnat.control.tables import scaled
 from fullnat.control.top.controls import Controls, Mode, Order
 from fullnat.control.top.layout import share_height, window
-from fullnat.control.top.picture import Picture, Rate, ServerLine, ServiceLine
+from fullnat.control.top.picture import Picture, ServerLine, ServiceLine
 
 _KEYS = "j k select   d drain   e enable   + - weight   r reset   / filter   s sort   p pause   q quit"
 _SHORT_KEYS = "d drain e enable +- weight r reset / filter s sort p pause q quit"
@@ -38,12 +38,12 @@ def rate_text(rate: float) -> str:
     return f"{rate:.1f}" if 0.05 <= rate < 9.95 else scaled(round(rate))
 
 
-def _of_traffic(rate_of: Callable[[Any], Rate]) -> tuple[_Column, ...]:
+def _of_traffic(packets_from_width: int = 0) -> tuple[_Column, ...]:
     return (
-        _Column("Conns/s", 7, lambda line: rate_text(rate_of(line).connections)),
-        _Column("Pkts/s", 6, lambda line: rate_text(rate_of(line).packets)),
-        _Column("In b/s", 6, lambda line: rate_text(rate_of(line).bits_in)),
-        _Column("Out b/s", 7, lambda line: rate_text(rate_of(line).bits_out)),
+        _Column("Conns/s", 7, lambda line: rate_text(line.rate.connections)),
+        _Column("Pkts/s", 6, lambda line: rate_text(line.rate.packets), from_width=packets_from_width),
+        _Column("In b/s", 6, lambda line: rate_text(line.rate.bits_in)),
+        _Column("Out b/s", 7, lambda line: rate_text(line.rate.bits_out)),
     )
 
 
@@ -55,7 +55,7 @@ _SERVER_COLUMNS = (
     _Column("Weight", 6, lambda line: _weight(line.row)),
     _Column("Active", 6, lambda line: scaled(line.row["active"])),
     _Column("InAct", 6, lambda line: scaled(line.row["inactive"]), from_width=100),
-    *_of_traffic(lambda line: line.rate),
+    *_of_traffic(),
     _Column("Check", 24, lambda line: _check(line.row), is_left=True, from_width=120),
 )
 _SERVICE_COLUMNS = (
@@ -67,7 +67,7 @@ _SERVICE_COLUMNS = (
     _Column("Servers", 7, lambda line: f"{line.row['available']}/{line.row['servers']}"),
     _Column("Active", 6, lambda line: scaled(line.row["active"])),
     _Column("InAct", 6, lambda line: scaled(line.row["inactive"]), from_width=100),
-    *_of_traffic(lambda line: line.rate),
+    *_of_traffic(packets_from_width=100),
     _Column("Serving", 10, lambda line: line.row["serving"] or "nobody", is_left=True, from_width=120),
 )
 _PORT_COLUMNS = (

@@ -19,6 +19,8 @@ from fullnat.control.top.picture import Answers, Painter, Picture, Place
 from fullnat.control.top.render import render, render_plain
 from fullnat.control.top.terminal import Terminal
 
+_QUESTIONS = ("status", "services", "servers", "ports", "stats")
+
 
 def is_interactive(console: Console, has_keys: bool) -> bool:
     """Whether there is a screen to draw on and somebody to press keys."""
@@ -53,10 +55,9 @@ class _Session:
 
     def look(self) -> Picture:
         """Ask the instance for everything that is shown."""
-        answers = Answers(
-            *(ask(self._path, what) for what in ("status", "services", "servers", "ports", "stats")),
-            events=ask(self._path, f"events?since={self._painter.last_event}"),
-        )
+        status, services, servers, ports, stats = (ask(self._path, what) for what in _QUESTIONS)
+        events = ask(self._path, f"events?since={self._painter.last_event}")
+        answers = Answers(status, services, servers, ports, stats, events)
         self._picture = self._painter.paint(answers, time.monotonic())
         return self._picture
 

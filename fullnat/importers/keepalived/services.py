@@ -231,4 +231,5 @@ class _Reader:
         sorry = self._scope.own("sorry_server")
         if sorry:
             address, port = self._address(sorry)
-            self._service.sorry = Server(sorry.place, address._replace(port=port or None))
+            port = server_port(port, self._mode, self._service.listen)
+            self._service.sorry = Server(sorry.place, address._replace(port=port))
