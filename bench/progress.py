@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a run is: a line a turn, and on a terminal a bar below them with the time left.
+"""How far a run is: a line a turn, and on a terminal a bar below them, drawn between turns.
 
 Theory.  Turns take from a few seconds to minutes, and which ones these are is known before: a figure's
 turns take about as long as those of it that are done.  For a figure that none is done of its usual time
@@ -55,6 +55,7 @@ class Display:
             TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
+            auto_refresh=False,  # the generator's core is not for drawing while it sends
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=len(figures), left="")
@@ -71,6 +72,7 @@ class Display:
     def begin(self, what: str) -> None:
         """Say which turn it is."""
         self._bar.update(self._task, description=what, left=f"{in_words(self._forecast.left())} left")
+        self._bar.refresh()
 
     def end(self, line: str, seconds: float) -> None:
         """Print what came of the turn, and how long it took."""

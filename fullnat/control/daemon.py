@@ -104,6 +104,7 @@ class _Daemon:
         self._kernel_is_due = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()  # under way, on a signal
         self._leave = Leave.NOTHING
+        self._is_ready = False  # packets were served
         self._notifier = take_notifier()
 
     async def run(self) -> None:
@@ -205,7 +206,8 @@ class _Daemon:
     async def _end(self) -> None:
         """Leave the host as it is to be left, and end the engine."""
         self._notifier.stopping()
-        self._events.add(Kind.STOPPING)
+        if self._is_ready:
+            self._events.add(Kind.STOPPING)
         await self._instance.farewells.close()
         await self._in_worker(lambda: None)  # what it has begun is done: two must not change the host at once
         if self._leave is Leave.SERVICE:
@@ -359,6 +361,7 @@ class _Daemon:
             if unknown := find_unknown(names):
                 print(f"fullnat: [api]: this host knows no {unknown}: it lets nobody in", file=sys.stderr)
         print(self._ready_line(), flush=True)
+        self._is_ready = True
         self._events.add(Kind.READY, engine=self._running.engine.name, services=len(self._roster.services))
         self._notifier.ready(self._ready_line())
 

@@ -260,7 +260,7 @@ def test_a_reload_of_rules_by_somebody_else_is_repaired(
     lab.run("director", ["iptables", "-t", "nat", "-F"])
     lab.run("director", ["iptables", "-t", "nat", "-X"])
 
-    wait_until(lambda: "repaired:" in running.log, 20, "a repair")
+    wait_until(lambda: "kind=host-repaired" in running.log, 20, "a repair")
     running.kill()
     assert get(lab, lab.vips4[0], 3).count == 3
 

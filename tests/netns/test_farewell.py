@@ -10,7 +10,6 @@ CIP:cport  <---probe--- VIP:vport | LIP:lport ---probe--->  RIP:rport
 from __future__ import annotations
 
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,59 +22,18 @@ from balancer import Balancer
 from lab import Lab
 from tests.netns.conversations import connect, open_socket
 from tests.netns.streams import ECHO, TRANSPORTS, echo_config
-from tests.netns.traffic import reasons, vips, wait_until
+from tests.netns.traffic import reasons, vips
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables")
 
 TOLD = 1.0  # seconds in which both ends hear of it
 FALLBACKS = ["none", pytest.param("iptables", marks=pytest.mark.requires("nat"))]
 
-# What ends every flow on a signal.
-TRIGGER = """\
-import signal
-
-import fullnat.control.daemon as daemon
-from fullnat.core.farewell import farewell
-
-_tend = daemon._Daemon._tend
-_tasks = set()
-
-
-async def _end(engine, sender):
-    for service in engine.services:
-        for server in service.servers:
-            async for flows in engine.end_flows(server):
-                for flow in flows:
-                    for packet in farewell(flow):
-                        sender.send(packet)
-    print("ended", flush=True)
-
-
-async def _tend_and_end(self, loop):
-    def begin():
-        _tasks.add(loop.create_task(_end(self._engine, self._sender)))
-
-    loop.add_signal_handler(signal.SIGUSR1, begin)
-    await _tend(self, loop)
-
-
-daemon._Daemon._tend = _tend_and_end
-"""
-
-
-@pytest.fixture(autouse=True)
-def _trigger(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have fullnat end its flows when it is told to."""
-    (lab.directory / "sitecustomize.py").write_text(TRIGGER)
-    monkeypatch.setenv("PYTHONPATH", str(lab.directory))
-
 
 def end_all(running: Balancer) -> None:
     """End every flow there is."""
-    assert running.process is not None
-    running.follow()
-    running.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: "ended" in running.follow(), 5, "fullnat ending its flows")
+    for row in running.show("servers"):
+        running.command("reset", row["service"], row["address"])
 
 
 Listeners = list[socket.socket]

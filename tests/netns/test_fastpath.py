@@ -401,7 +401,8 @@ def test_a_device_that_comes_later_is_served_by_the_program(
     with ExitStack() as stack:
         open_all(stack, lab)
         ip_batch(["link add later type veth peer name peer", "link set later up"], director)
-        wait_until(lambda: "repaired: device later" in running.log, 15, "the device being found")
+        told = 'kind=host-repaired finding="device later'
+        wait_until(lambda: told in running.log, 15, "the device being found")
         ip_batch(["link del later"], director)
         for talk in open_all(stack, lab, "client2"):
             tell(talk, "still here")
