@@ -368,8 +368,9 @@ class _Daemon:
     def _ready_line(self) -> str:
         config, running = self._config, self._running
         served = ", ".join(
-            f"{service.address} ({service.scheduler_name}, {len(service.servers)} servers)"
-            for service in config.services
+            f"{one.key} ({one.scheduler_name}, {len(one.config.servers)} servers)"
+            for one in self._roster.services
+            if one.is_engines
         )
         by_ipvs = ", ".join(
             f"{service.name} ({service.forward.value}, {service.scheduler_name}, "

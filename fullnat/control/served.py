@@ -65,6 +65,11 @@ class Served:
         return not isinstance(self.config, KernelServiceConfig)
 
     @property
+    def scheduler_name(self) -> str:
+        """What its scheduler calls itself; a user's class has a name of its own."""
+        return self.virtual.scheduler_name if self.is_engines else self.config.scheduler_name
+
+    @property
     def servers(self) -> list[RealServer]:
         """Those of all pools, in configured order, and the sorry server last."""
         return self.rotation.servers

@@ -41,7 +41,7 @@ def _service_row(served: Served) -> Row:
         "protocol": PROTOCOL_NAMES.get(config.protocol, "fwmark"),
         "listen": str(config.listen) if isinstance(config.listen, Endpoint) else str(config.listen.mark),
         "address": config.address,
-        "scheduler": config.scheduler_name,
+        "scheduler": served.scheduler_name,
         "scheduler_flags": sorted(config.scheduler_flags),
         "persistence": persistence and {"timeout": persistence.timeout / SECOND, "mask": persistence.mask},
         "one_packet": config.one_packet,
