@@ -138,8 +138,7 @@ async def test_a_pool_that_steps_in_is_named(browser: Browser) -> None:
             page.fake.set_health("api", f"198.19.1.{last}:8080", *DOWN)
         await page.open()
         head = "document.querySelector('[data-service=api] .line-of-service').innerText"
-        text = await page.tab.evaluate(head)
-        assert "BACKUP" in text
+        text = await page.tab.wait(f"{head}.includes('BACKUP') && {head}")
         assert "backup" in text
         assert await page.tab.evaluate("document.title") == "(1) main – fullnat"
 
