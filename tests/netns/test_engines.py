@@ -118,6 +118,16 @@ def test_workers_share_the_traffic_and_one_table(lab: Lab, balancer: Callable[..
 
 
 @pytest.mark.requires("native")
+def test_threads_do_not_preempt_who_brings_the_packets(lab: Lab, balancer: Callable[..., Balancer]) -> None:
+    running = balancer(configured(lab))
+    tasks = threads(running)
+    for queue in (1080, 1081):
+        assert os.sched_getscheduler(tasks[f"fullnat/{queue}"]) == os.SCHED_BATCH
+    assert running.process is not None
+    assert os.sched_getscheduler(running.process.pid) == os.SCHED_OTHER  # Python itself
+
+
+@pytest.mark.requires("native")
 def test_tuned_threads_run_above_all_that_is_not_real_time(
     lab: Lab, balancer: Callable[..., Balancer]
 ) -> None:

@@ -279,7 +279,7 @@ static void run_batch(struct rig *rig, struct sample *sample)
 		size += sample->size;
 	}
 	rig->queue.send_max = is_scarce ? LARGE : 256 + next_random(FN_QUEUE_SEND_MAX / 8);
-	count = fn_queue_receive(&rig->queue);
+	count = fn_queue_receive(&rig->queue, false);
 	for (int at = 0; at < count; at++)
 		expected[at] = judge(&rig->queue, &rig->queue.packets[at]);
 	if (is_scarce)

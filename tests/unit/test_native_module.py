@@ -528,7 +528,7 @@ def test_directors_and_engines_leave_nothing() -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     del directors, engines
     assert [sys.getrefcount(cls) for cls in (_native.Director, _native.Engine)] == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 40
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 20
 
 
 def test_a_fast_path_that_cannot_be_had_leaves_nothing() -> None:

@@ -3,8 +3,6 @@
 #include "engine.h"
 
 #include <stdio.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "worker.h"
 
@@ -31,9 +29,8 @@ struct fn_engine *fn_engine_create(const struct fn_engine_options *options)
 	engine->shared.carrier.repeats = options->repeats;
 	engine->shared.carrier.raw4 = options->raw4;
 	engine->shared.carrier.raw6 = options->raw6;
-	engine->shared.stop = eventfd(0, EFD_CLOEXEC);
 	engine->workers = calloc(options->workers + 1, sizeof(*engine->workers));
-	if (!fn_upcalls_init(&engine->shared.upcalls) || engine->shared.stop < 0 || !engine->workers) {
+	if (!fn_upcalls_init(&engine->shared.upcalls) || !engine->workers) {
 		fn_engine_destroy(engine);
 		return NULL;
 	}
@@ -86,14 +83,12 @@ bool fn_engine_start(struct fn_engine *engine, char error[FN_ENGINE_ERROR])
 
 void fn_engine_stop(struct fn_engine *engine)
 {
-	eventfd_t ignored;
-
 	if (!engine->open)
 		return;
-	eventfd_write(engine->shared.stop, 1);
+	__atomic_store_n(&engine->shared.stops, true, __ATOMIC_RELEASE);
 	for (uint32_t at = 0; at < engine->open; at++)
 		fn_worker_join(&engine->workers[at]);
-	eventfd_read(engine->shared.stop, &ignored);
+	engine->shared.stops = false;
 	while (engine->open)
 		fn_worker_close(&engine->workers[--engine->open]);
 }
@@ -104,8 +99,6 @@ void fn_engine_destroy(struct fn_engine *engine)
 		return;
 	fn_engine_stop(engine);
 	fn_upcalls_free(&engine->shared.upcalls);
-	if (engine->shared.stop >= 0)
-		close(engine->shared.stop);
 	free(engine->shared.carrier.local_addresses);
 	free(engine->workers);
 	free(engine);

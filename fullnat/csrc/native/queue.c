@@ -250,7 +250,7 @@ static bool open_socket(struct fn_queue *queue, const struct fn_queue_limits *li
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	int on = 1;
 
-	queue->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	queue->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
 	if (queue->fd < 0)
 		return false;
 	/*
@@ -275,7 +275,7 @@ static int read_answer(struct fn_queue *queue)
 	int error;
 
 	for (;;) {
-		ssize_t size = recv(queue->fd, answer, SLOT, 0);
+		ssize_t size = recv(queue->fd, answer, SLOT, MSG_DONTWAIT);
 
 		if (size < 0)
 			return errno;
@@ -467,10 +467,11 @@ static int take_message(struct fn_queue *queue, uint8_t *message, uint32_t size,
 	}
 }
 
-int fn_queue_receive(struct fn_queue *queue)
+int fn_queue_receive(struct fn_queue *queue, bool wait)
 {
 	struct mmsghdr *messages = queue->buffer->messages;
-	int received = recvmmsg(queue->fd, messages, FN_QUEUE_BATCH, MSG_DONTWAIT, NULL), packets = 0;
+	int flags = wait ? MSG_WAITFORONE : MSG_DONTWAIT, packets = 0;
+	int received = recvmmsg(queue->fd, messages, FN_QUEUE_BATCH, flags, NULL);
 
 	if (received < 0 && errno != EAGAIN && errno != EINTR)
 		count(&queue->statistics.receive_errors, 1);
@@ -482,6 +483,20 @@ int fn_queue_receive(struct fn_queue *queue)
 		count(&queue->statistics.batches, 1);
 	}
 	return packets;
+}
+
+/* An empty configuration changes nothing; that it is acknowledged is what it is for. */
+void fn_queue_wake(struct fn_queue *queue)
+{
+	struct {
+		struct nlmsghdr message;
+		struct nfgenmsg family;
+	} nothing = {
+		.message = message_header(NFQNL_MSG_CONFIG, sizeof(nothing), NLM_F_ACK),
+		.family = queue_family(queue),
+	};
+
+	send(queue->fd, &nothing, sizeof(nothing), 0);
 }
 
 /* Verdicts. */

@@ -97,10 +97,13 @@ int fn_queue_open(struct fn_queue *queue, uint16_t number, const struct fn_queue
 void fn_queue_close(struct fn_queue *queue);
 
 /*
- * Receive what is there, at most FN_QUEUE_BATCH packets, without waiting: fill *packets* and return
- * how many.
+ * Receive what is there, at most FN_QUEUE_BATCH packets: fill *packets* and return how many.  With
+ * *wait* sleep until there is a message; of those that come some are no packets, so it may be 0.
  */
-int fn_queue_receive(struct fn_queue *queue);
+int fn_queue_receive(struct fn_queue *queue, bool wait);
+
+/* Have fn_queue_receive(), which waits on another thread or soon will, return: the kernel sends it a message. */
+void fn_queue_wake(struct fn_queue *queue);
 
 /* Let *packet* of this batch go on with *mark*, as it lies in its buffer now if it was *rewritten*. */
 void fn_queue_accept(struct fn_queue *queue, const struct fn_packet *packet, uint32_t mark, bool rewritten);

@@ -115,7 +115,7 @@ static void serve(struct fn_queue *queue)
 {
 	int count;
 
-	while ((count = fn_queue_receive(queue))) {
+	while ((count = fn_queue_receive(queue, false))) {
 		for (int at = 0; at < count; at++)
 			carry(queue, &queue->packets[at]);
 		fn_queue_flush(queue);
