@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -30,11 +31,13 @@ class Metric:
         return ratio > 1 if self.lower_is_better else ratio < 1
 
 
-def _latency(load: str, words: str) -> tuple[Metric, ...]:
-    percentiles = (("p50", "median"), ("p90", "90 %"), ("p99", "99 %"), ("p99.9", "99.9 %"))
+_PERCENTILES = {"p50": "median", "p90": "90 %", "p99": "99 %", "p99.9": "99.9 %"}
+
+
+def _percentiles(load: str, words: str, names: Iterable[str] = _PERCENTILES) -> tuple[Metric, ...]:
     return tuple(
-        Metric(f"{load}-{name}", f"Request latency at {words}, {title}", "µs", 1e3, 1, lower_is_better=True)
-        for name, title in percentiles
+        Metric(f"{load}-{name}", f"{words}, {_PERCENTILES[name]}", "µs", 1e3, 1, lower_is_better=True)
+        for name in names
     )
 
 
@@ -48,8 +51,10 @@ METRICS = {
         Metric("saturated", "Small packets carried of all the generator can send", "kpps", 1e3, 1),
         Metric("cps", "HTTP, a connection a request", "connections/s", 1, 0),
         Metric("keepalive", "HTTP, kept-alive connections", "requests/s", 1, 0),
-        *_latency("latency-low", "a fifth of what plain forwarding carries"),
-        *_latency("latency", "half of what plain forwarding carries"),
+        *_percentiles("latency-low", "Request latency at a fifth of what plain forwarding carries"),
+        *_percentiles("latency", "Request latency at half of what plain forwarding carries"),
+        *_percentiles("unchecked", "Request latency without health checks", ("p50", "p99")),
+        *_percentiles("checked", "Request latency beside 300 health checks a second", ("p50", "p99")),
         Metric("bulk-up", "One TCP stream, client to server", "Gbit/s", 1e9, 2),
         Metric("bulk-down", "One TCP stream, server to client", "Gbit/s", 1e9, 2),
         Metric("bulk-up-8", "Eight TCP streams, client to server", "Gbit/s", 1e9, 2),
@@ -132,6 +137,8 @@ TARGETS = (
     _ratio("bulk-up", "ebpf", "plain", 0.98),
     _ratio("bulk-down", "ebpf", "plain", 0.98),
     Target(Quantity("latency-p99", "ebpf"), 1.1, Quantity("latency-p99", "plain"), at_most=True),
+    Target(Quantity("checked-p50", "ebpf"), 1.1, Quantity("unchecked-p50", "ebpf"), at_most=True),
+    Target(Quantity("checked-p99", "ebpf"), 1.1, Quantity("unchecked-p99", "ebpf"), at_most=True),
     Target(Quantity("pps-1m", "ebpf"), 0.7, Quantity("pps-1k", "ebpf")),
     Target(Quantity("kernel-memory", "ebpf"), 320, at_most=True),
 )

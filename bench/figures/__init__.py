@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.figures import crowd, flows, overload, picks
+from bench.figures import checked, crowd, flows, overload, picks
 from bench.figures.bulk import TRANSFERS, measure_bulk
 from bench.figures.cell import Cell
 from bench.figures.cpu import measure_cpu
@@ -66,6 +66,14 @@ FIGURES: dict[str, Figure] = {
         _WITHOUT_PYTHON,
         _tcp,
         18,
+    ),
+    "checked": Figure(
+        checked.measure_checked,
+        tuple(f"{load}-{name}" for load in checked.LOADS for name in ("p50", "p99")),
+        ("native", "ebpf"),
+        checked.obstacle,
+        25,
+        ("ebpf",),
     ),
     "bulk": Figure(measure_bulk, tuple(TRANSFERS), _FORWARDERS, _tcp, 28),
     "flows": Figure(

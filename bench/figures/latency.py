@@ -48,12 +48,13 @@ def measure_latency(cell: Cell) -> dict[str, float]:
     _remark(cell.results, carried)
     found: dict[str, float] = {}
     for load, share in SHARES.items():
-        said = _measure(cell, load, carried * share)
+        said = ask_at(cell, load, carried * share)
         found |= {f"{load}-{name}": value for name, value in said.nanoseconds.items()}
     return found
 
 
-def _measure(cell: Cell, load: str, rate: float) -> Latency:
+def ask_at(cell: Cell, load: str, rate: float) -> Latency:
+    """Ask for so many pages a second, and keep what came of it as *load*."""
     times = CpuTimes.now()
     said = _ask(cell, rate)
     cell.lab.check()

@@ -19,11 +19,12 @@ from bench.errors import BenchError
 from bench.namespace import Daemon
 from bench.ns import Lab
 from bench.peers.base import SERVICES, Peer
-from bench.plan import IPV4, Plan
+from bench.plan import HTTP_PORT, IPV4, Plan
 from bench.waiting import PATIENCE
 
 READY_SECONDS = 15.0
 INSTANCE = "bench"
+CHECKED_PORT = 20_000  # of the virtual address, and the first of the servers'
 _PROGRAM = Path(sys.executable).with_name("fullnat")
 _EXIT_USABLE = (0, 4)  # 4: with warnings
 
@@ -37,6 +38,7 @@ class Fullnat(Peer):
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab)
         self.flows_limit: int | None = None  # [limits] flows; None: the program's default
+        self._checks = 0  # servers that are checked, besides those that serve
         self._daemon: Daemon | None = None
 
     @classmethod
@@ -58,10 +60,7 @@ class Fullnat(Peer):
 
     def start(self) -> None:
         """Return when fullnat says it is ready; BenchError when another engine than ours is."""
-        path = self.lab.directory / "fullnat.toml"
-        text = configuration(self.lab.plan, self.engine_keys(), self.flows_limit)
-        path.write_text(text, encoding="utf-8")
-        argv = [str(_PROGRAM), "run", "-c", str(path)]
+        argv = [str(_PROGRAM), "run", "-c", str(self._configure())]
         self._daemon = self.lab.spawn_peer(argv)
         self._daemon.wait_for_line("ready", READY_SECONDS)
         engine = self.ask("status")["engine"]
@@ -73,11 +72,23 @@ class Fullnat(Peer):
         assert self._daemon is not None  # started
         self.lab.end(self._daemon)
 
-    def ask(self, *what: str) -> dict[str, Any]:
+    def check_servers(self, number: int) -> None:
+        """Have so many servers, which get no requests, asked for a page every second: a reload."""
+        self._checks = number
+        self._configure()
+        self.lab.director.run([str(_PROGRAM), "reload", "--instance", INSTANCE])
+
+    def _configure(self) -> Path:
+        path = self.lab.directory / "fullnat.toml"
+        plan = self.lab.plan
+        text = configuration(plan, self.engine_keys(), self.flows_limit) + checked_servers(plan, self._checks)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def ask(self, *what: str) -> Any:
         """Return what `fullnat` answers, for example to ("show", "stats")."""
         answer = self.lab.director.run([str(_PROGRAM), *what, "--instance", INSTANCE, "--json"])
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        return json.loads(answer)
 
     def count_flows(self) -> int:
         """Return how many flows are in the table."""
@@ -129,4 +140,19 @@ def configuration(plan: Plan, engine: Mapping[str, object], flows_limit: int | N
             "[[service.server]]",
             f"address = {json.dumps(f'{plan.bracketed(plan.server)}:{port}')}",
         ]
+    return "\n".join(lines) + "\n"
+
+
+def checked_servers(plan: Plan, number: int) -> str:
+    """Return the TOML of a service with so many servers: ports of an address, one HTTP server behind them."""
+    if not number:
+        return ""
+    lines = [
+        "[[service]]",
+        'name = "checked"',
+        f"listen = {json.dumps(f'tcp://{plan.bracketed(plan.vip)}:{CHECKED_PORT}')}",
+        f'health = {{ type = "http", interval = "1s", port = {HTTP_PORT} }}',
+    ]
+    for port in range(CHECKED_PORT, CHECKED_PORT + number):
+        lines += ["[[service.server]]", f"address = {json.dumps(f'{plan.bracketed(plan.server)}:{port}')}"]
     return "\n".join(lines) + "\n"

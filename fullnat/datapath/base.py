@@ -155,7 +155,7 @@ class Datapath(Protocol):
         ...
 
     def flows(self, limit: int | None = None) -> Iterator[FlowRecord]:
-        """Yield the flows, at most *limit* of them."""
+        """Yield the flows, at most *limit* of them; others may do as they like between two."""
         ...
 
     def ports(self, now: int) -> Iterator[PortUse]:

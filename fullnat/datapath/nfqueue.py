@@ -175,7 +175,7 @@ class NfqueueDatapath:
 
     def flows(self, limit: int | None = None) -> Iterator[FlowRecord]:
         """Yield the flows, at most *limit* of them."""
-        return map(flow_record, islice(self._director.flows, limit))
+        return map(flow_record, list(islice(self._director.flows, limit)))
 
     def ports(self, now: int) -> Iterator[PortUse]:
         """Yield how each local address stands towards each server that ever had a flow."""

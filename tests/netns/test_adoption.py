@@ -127,6 +127,26 @@ def test_flows_go_on_without_an_engine_and_are_adopted_by_the_next(
         assert len(set(local)) == len(local)
 
 
+def test_flows_of_a_backup_pool_are_adopted_too(
+    lab: Lab, balancer: Callable[..., Balancer], parrots: Parrots
+) -> None:
+    check = 'health = { type = "tcp", interval = "100ms", timeout = "50ms", rise = 1, fall = 2 }'
+    head, *servers = lab.config(port=ECHO, families=(4,), service=check).split("\n  [[service.server]]\n")
+    spare = '\n  [[service.backup]]\n  name = "spare"\n    [[service.backup.server]]\n  '
+    running = balancer(f"{head}\n  [[service.server]]\n{servers[0]}{spare}{servers[2]}")
+    lab.run("server1", ["iptables", "-I", "INPUT", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"])
+    wait_until(lambda: "kind=pool-serves" in running.log, 10, "the spare serves")
+    with connect(lab, "client", lab.vips4[0], ECHO) as talk:
+        assert tell(talk, "hello").startswith("server3")
+        running.kill()
+        lab.run("server1", ["iptables", "-F", "INPUT"])
+        running.start()
+        assert running.show("stats")["flows_adopted"] == 1
+        assert tell(talk, "still here").startswith("server3")
+        with connect(lab, "client", lab.vips4[0], ECHO) as other:
+            assert tell(other, "new").startswith("server1")
+
+
 def test_an_adopted_flow_ends_when_it_is_over(
     lab: Lab, balancer: Callable[..., Balancer], parrots: Parrots
 ) -> None:

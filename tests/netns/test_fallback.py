@@ -41,6 +41,7 @@ print("up", flush=True)
 time.sleep(600)
 """
 
+CHECK = 'health = { type = "tcp", interval = "100ms", timeout = "50ms", rise = 1, fall = 2 }'
 PORTS = 31744  # of each local address, for an engine
 OUTAGE = 0.1 * PATIENCE  # seconds from the first connection that is lost to the last
 
@@ -101,6 +102,30 @@ def test_the_kernel_serves_while_no_engine_does(
         assert get(lab, vips(lab, family)[0], 6).count == 6
     assert kernel_packets(lab) == 0  # its rules were written anew
     assert reasons(running.show("stats"))["flow_opened"] == 6 * len(lab.families)
+
+
+def test_the_kernel_goes_on_with_those_that_were_up(
+    lab: Lab, balancer: Callable[..., Balancer], kind: str
+) -> None:
+    running = balancer(lab.config(fallback=kind, service=CHECK))
+    refuse = ["-p", "tcp", "--dport", "80", "-j", "REJECT", "--reject-with", "tcp-reset"]
+    for command in ("iptables", "ip6tables"):
+        lab.run("server2", [command, "-I", "INPUT", *refuse])
+    wait_until(lambda: running.log.count("kind=server-down") == len(lab.families), 10, "server2 down")
+    dead = (f"{lab.servers4[1]}:80", f"[{lab.servers6[1]}]:80")
+    wait_until(lambda: not any(serves(lab, kind, server) for server in dead), 5, "the kernel knowing it")
+    running.kill()
+    for family in lab.families:
+        assert get(lab, vips(lab, family)[0], 6).servers == {"server1": 3, "server3": 3}
+
+
+def serves(lab: Lab, kind: str, server: str) -> bool:
+    """Whether the kernel behind the engine would choose *server*."""
+    if kind == "ipvs":
+        lines = lab.run("director", ["ipvsadm", "-Sn"]).stdout.splitlines()
+        return any(f"-r {server} " in line and "-w 0" not in line for line in lines)
+    program = "ip6tables-save" if server.startswith("[") else "iptables-save"
+    return f"--to-destination {server}" in lab.run("director", [program, "-t", "nat"]).stdout
 
 
 def test_a_death_is_hardly_noticed(lab: Lab, balancer: Callable[..., Balancer], config: str) -> None:

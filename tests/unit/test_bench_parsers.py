@@ -20,7 +20,7 @@ from bench.figures.latency import Latency, parse_latency
 from bench.figures.udp import parse_counters, sink_rules
 from bench.host import CoreTimes, CpuTimes
 from bench.peers import PEERS, haproxy
-from bench.peers.fullnat import Fullnat, configuration, first_complaint, parse_resident
+from bench.peers.fullnat import Fullnat, checked_servers, configuration, first_complaint, parse_resident
 from bench.plan import IPV4, IPV6, PLANS, Plan, Sources
 from bench.results import Results
 
@@ -153,6 +153,16 @@ def test_the_configuration_for_fullnat_is_toml_and_serves_every_port(family: int
         (f"tcp://{vip}:80", f"{server}:80"),
         (f"tcp://{vip}:5201", f"{server}:5201"),
     ]
+
+
+@pytest.mark.parametrize("family", sorted(PLANS))
+def test_servers_that_are_checked_come_with_the_configuration(family: int) -> None:
+    plan = PLANS[family]
+    text = configuration(plan, {"datapath": "ebpf"})
+    assert text + checked_servers(plan, 0) == text
+    service = tomllib.loads(text + checked_servers(plan, 300))["service"][-1]
+    assert service["health"] == {"type": "http", "interval": "1s", "port": 80}
+    assert len({server["address"] for server in service["server"]}) == 300
 
 
 def test_limits_are_the_programs_own_unless_a_figure_needs_others() -> None:

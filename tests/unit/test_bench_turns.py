@@ -40,6 +40,7 @@ def test_by_default_each_figure_has_the_peers_it_is_about() -> None:
         "cps": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
         "keepalive": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
         "latency": [*KERNELS, "haproxy", "nginx", "native", "ebpf"],
+        "checked": ["native", "ebpf"],
         "bulk": [*KERNELS, "haproxy", "nginx", "python", "native", "ebpf"],
         "flows": ["native", "ebpf"],
         "overload": ["native", "native-tuned"],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from fullnat.control.events import Event
 from fullnat.control.instance import Instance
 from fullnat.control.metrics import render_metrics
 
+FLOWS_AT_ONCE = 256  # some milliseconds
 FLOWS_SHOWN = 1000  # unless the request says how many
 HEARTBEAT = 15.0  # seconds of silence on a stream after which it is tried whether anybody still listens
 _COMMENT = b":\n\n"  # in a stream of server-sent events
@@ -57,9 +59,18 @@ class Reader:
         return snapshot.services(self._instance.roster.services)
 
     async def flows(self, request: web.Request) -> web.StreamResponse:
-        """Return flows, at most as many as are asked for."""
-        limit = _number(request, "limit", FLOWS_SHOWN)
-        return web.json_response(snapshot.flows(self._instance.engine.flows(limit), self._instance.now()))
+        """Return flows, at most as many as are asked for, a few at a time: there may be millions."""
+        records = self._instance.engine.flows(_number(request, "limit", FLOWS_SHOWN))
+        stream = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+        await stream.prepare(request)
+        before = "["
+        while some := list(islice(records, FLOWS_AT_ONCE)):
+            rows = json.dumps(snapshot.flows(some, self._instance.now()))
+            await stream.write(f"{before}{rows[1:-1]}".encode())
+            before = ", "
+            await asyncio.sleep(0)  # others have their turn
+        await stream.write(b"[]" if before == "[" else b"]")
+        return stream
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Return everything that is counted, for Prometheus."""
