@@ -42,7 +42,8 @@ class Watch:
         for place in self._servers.keys() - wanted.keys():
             self._monitor.remove(place)
             served, server = self._servers.pop(place)
-            if served.find(place[1]) is server:  # it stays, and nobody looks after it any more
+            stays = self._roster.find(served.key) is served and served.find(place[1]) is server
+            if stays:  # and nobody looks after it any more
                 self._roster.set_health(served, server, Health.UNKNOWN, self._clock(), detail="not checked")
         for place, (served, server, config) in wanted.items():
             is_known = place in self._servers

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.netns.traffic import get, wait_until
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "curl")
 
 RELOADS = 500
+CHECK = 'health = { type = "tcp", interval = "200ms", timeout = "200ms", start = "up" }'
 
 
 def row_of(running: Balancer, address: str) -> dict:
@@ -71,6 +73,7 @@ def changed(lab: Lab, chance: random.Random) -> str:
     text = text.replace(
         'scheduler = "rr"', f'scheduler = "{chance.choice(["rr", "wrr", "lc", "wlc", "sed", "mh"])}"'
     )
+    text = re.sub(r'scheduler = "\w+"', rf"\g<0>\n{CHECK}", text, count=chance.randrange(1, 5))
     blocks = text.split("\n  [[service.server]]\n")
     for place in range(1, len(blocks)):
         lines = blocks[place].split("\n", 1)
@@ -84,6 +87,8 @@ def changed(lab: Lab, chance: random.Random) -> str:
             "[snat]", "[timeouts]\ntcp_established = " + str(chance.randrange(600, 999)) + "\n[snat]"
         )
     extra = f'\n[[service]]\nname = "extra"\nlisten = "tcp://{lab.vips4[0]}:{chance.randrange(8000, 8004)}"\n'
+    if chance.random() < 0.5:
+        extra += CHECK + f'\n[[service.server]]\naddress = "{lab.servers4[0]}:{ECHO}"\n'
     return "\n  [[service.server]]\n".join(blocks) + extra
 
 

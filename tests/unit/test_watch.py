@@ -145,6 +145,22 @@ def test_a_server_is_unknown_after_its_check_is_removed(tmp_path: Path) -> None:
     play(run, scene)
 
 
+def test_a_service_that_is_gone_is_checked_no_more_and_nothing_is_told_of_it(tmp_path: Path) -> None:
+    run = Checked(tmp_path)
+
+    async def scene() -> None:
+        await run.until(lambda: set(run.health.values()) == {"up"})
+        gone = run.served()
+        told = len(run.lines)
+        elsewhere = CONFIG.replace("203.0.113.10:80", "203.0.113.10:81")
+        await run.instance.reloader.reload(run.write(elsewhere))
+        assert run.checked == []
+        assert {server.health for server in gone.servers[:3]} == {Health.UP}  # as it left
+        assert [line for line in run.lines[told:] if "kind=server" in line] == []
+
+    play(run, scene)
+
+
 def test_a_server_that_is_gone_is_not_checked_and_one_that_is_new_is(tmp_path: Path) -> None:
     run = Checked(tmp_path)
 
