@@ -117,12 +117,20 @@ def test_workers_share_the_traffic_and_one_table(lab: Lab, balancer: Callable[..
     assert seen["queue_dropped"] == seen["user_dropped"] == seen["send_failures"] == 0
 
 
-@pytest.mark.requires("native")
-def test_threads_do_not_preempt_who_brings_the_packets(lab: Lab, balancer: Callable[..., Balancer]) -> None:
+@pytest.mark.parametrize(
+    ("datapath", "policy"),
+    [
+        pytest.param("native", os.SCHED_OTHER, marks=pytest.mark.requires("native")),
+        pytest.param("ebpf", os.SCHED_BATCH, marks=pytest.mark.requires("ebpf")),
+    ],
+)
+def test_threads_that_get_first_packets_only_preempt_nobody(
+    lab: Lab, balancer: Callable[..., Balancer], policy: int
+) -> None:
     running = balancer(configured(lab))
     tasks = threads(running)
     for queue in (1080, 1081):
-        assert os.sched_getscheduler(tasks[f"fullnat/{queue}"]) == os.SCHED_BATCH
+        assert os.sched_getscheduler(tasks[f"fullnat/{queue}"]) == policy
     assert running.process is not None
     assert os.sched_getscheduler(running.process.pid) == os.SCHED_OTHER  # Python itself
 

@@ -29,7 +29,7 @@ struct fn_engine_options {
 	uint32_t mark;                 /* set on what is forwarded */
 	bool repeats;                  /* the hook, for all that is forwarded */
 	int raw4, raw6;                /* sockets for answers; -1: none of this family.  The caller closes them */
-	int priority;                  /* SCHED_FIFO; 0: SCHED_BATCH */
+	int priority;                  /* SCHED_FIFO; 0: none */
 	int cpus[FN_ENGINE_WORKERS];   /* where the threads run, in turn */
 	uint32_t cpu_count;            /* 0: anywhere */
 };

@@ -216,23 +216,22 @@ bool fn_worker_open(struct fn_worker *worker, struct fn_shared *shared, uint16_t
 }
 
 /*
- * Run as SCHED_FIFO of *priority*; with 0 as SCHED_BATCH, unless whoever started us chose otherwise.
- * A thread of SCHED_BATCH that wakes does not preempt who runs, most of the time who queues its
- * packets: on a busy processor it finds more of them at once, for fewer switches between the two.
+ * Run as SCHED_FIFO of *priority*.  With 0, and a program in the kernel that leaves us little but the
+ * first packet of each flow, as SCHED_BATCH, unless whoever started us chose a policy: a thread that
+ * wakes then does not preempt who runs, most of the time who queues its packets; on a busy processor
+ * it finds more of them at once, for fewer switches between the two.
  */
-static int set_policy(pthread_t thread, int priority)
+static int set_policy(const struct fn_worker *worker, int priority)
 {
 	struct sched_param parameters = { .sched_priority = priority };
-	int policy = SCHED_FIFO;
-	int error = 0;
+	int policy, error;
 
-	if (!priority) {
-		error = pthread_getschedparam(thread, &policy, &parameters);
-		if (error || policy != SCHED_OTHER)
-			return error;
-		policy = SCHED_BATCH;
-	}
-	return pthread_setschedparam(thread, policy, &parameters);
+	if (priority)
+		return pthread_setschedparam(worker->thread, SCHED_FIFO, &parameters);
+	error = pthread_getschedparam(worker->thread, &policy, &parameters);
+	if (error || policy != SCHED_OTHER || !worker->shared->director->fastpath)
+		return error;
+	return pthread_setschedparam(worker->thread, SCHED_BATCH, &parameters);
 }
 
 int fn_worker_start(struct fn_worker *worker, int priority, int cpu)
@@ -257,7 +256,7 @@ int fn_worker_start(struct fn_worker *worker, int priority, int cpu)
 		CPU_SET((size_t)cpu, &cpus);
 		error = pthread_setaffinity_np(worker->thread, sizeof(cpus), &cpus);
 	}
-	return error ? error : set_policy(worker->thread, priority);
+	return error ? error : set_policy(worker, priority);
 }
 
 void fn_worker_join(struct fn_worker *worker)

@@ -35,7 +35,7 @@ struct fn_worker {
 /* Bind queue *number*, with the kernel segmenting before it if that is shared->segmented; false and a line in *error* when the host cannot. */
 bool fn_worker_open(struct fn_worker *worker, struct fn_shared *shared, uint16_t number,
 		    struct fn_queue_error *error);
-/* Start the thread, SCHED_FIFO of *priority* or, if that is 0, SCHED_BATCH; on *cpu* unless that is negative; 0 or an errno. */
+/* Start the thread, SCHED_FIFO of *priority* unless that is 0, on *cpu* unless that is negative; 0 or an errno. */
 int fn_worker_start(struct fn_worker *worker, int priority, int cpu);
 /* Wait until the thread has ended, once shared->stops. */
 void fn_worker_join(struct fn_worker *worker);
