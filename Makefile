@@ -22,14 +22,17 @@ PACKAGES := \
 #  nginx ... ethtool                the lab's servers and clients
 GUEST_PACKAGES := qemu-system-x86 busybox-static cpio kmod ipvsadm
 #  qemu-system-x86 ... ipvsadm      a virtual machine whose kernel has IPVS (netns-lab/guest.py)
-TEST_PACKAGES := chromium
+TEST_PACKAGES := chromium ldirectord prometheus-node-exporter prometheus
 #  chromium                         the status page is tested in it
+#  ldirectord                       drives an instance by ipvsadm's words
+#  prometheus-node-exporter         reads what we write for it
+#  prometheus                       has promtool, which checks the alert rules
 BENCH_PACKAGES := nftables wrk haproxy libnginx-mod-stream
 VM := $(PYTHON) netns-lab/lab.py vm run
 GUEST_BENCH := --figures cps,keepalive --peers ipvs,ipvs-masq,iptables,ebpf
 
 # What a host in CI must have (tests/features.py): there a missing one fails the tests that need it.
-FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nat,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf,chromium
+FEATURES := root,netns,ipv6,nfqueue,iptables,ipset,nat,nginx,curl,ping,iperf3,traceroute,conntrack,ethtool,gcc,asan,native,ebpf,chromium,ldirectord,node_exporter,promtool
 REQUIRE ?= $(if $(CI),$(if $(filter 0,$(shell id -u)),yes))
 # In the guest nothing is missing, so nothing is skipped; and a test takes minutes.
 GUEST_PYTEST := FULLNAT_REQUIRE=$(FEATURES),ipvs PYTEST_TIMEOUT=3600 $(BIN)/python -m pytest --requiring ipvs
@@ -56,13 +59,15 @@ build: $(EXTENSION) ## compile the C extension, if its sources changed
 demo: setup ## balance real requests in a lab, show everything, leave the host clean (root)
 	$(Q)$(BIN)/python netns-lab/demo.py
 
-gen: setup ## write the files that are generated: reasons, the configuration's reference, man pages, completion
+gen: setup ## write the files that are generated: reasons, the configuration's reference, man pages, completion, dashboard
 	$(Q)$(BIN)/python tools/gen_reason.py
 	$(Q)$(BIN)/python -m tools.gen_reference
+	$(Q)$(BIN)/python -m tools.gen_dashboard
 
 gen-check: setup ## fail if a generated file does not match its source
 	$(Q)$(BIN)/python tools/gen_reason.py --check
 	$(Q)$(BIN)/python -m tools.gen_reference --check
+	$(Q)$(BIN)/python -m tools.gen_dashboard --check
 
 lint: setup gen-check ## ruff, mypy, generated files, stubs, and which part may import which
 	$(Q)$(BIN)/ruff check .
