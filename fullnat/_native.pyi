@@ -174,7 +174,6 @@ class Director:
         addresses: Iterable[bytes],  # LIPs
         ports: tuple[int, int],  # the first and the last local port
         rest: int,
-        answers_ping: Iterable[bytes],  # VIPs that no interface answers for
         has_fallback: bool,  # the kernel may have connections of our services
         seed: int,
         hash_key: bytes,  # 16, secret

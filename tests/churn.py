@@ -34,7 +34,6 @@ def make_director(**changes: object) -> _native.Director:
         "addresses": [LIP],
         "ports": (1024, 32767),
         "rest": 0,
-        "answers_ping": [],
         "has_fallback": False,
         "seed": 1,
         "hash_key": bytes(range(16)),

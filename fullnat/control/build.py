@@ -42,8 +42,6 @@ def build_setup(
         addresses=config.snat.addresses,
         ports=ports,
         rest=config.snat.rest,
-        # Steering hands us the pings only of those that no interface has.
-        answers_ping=tuple(dict.fromkeys(service.listen.address for service in config.services)),
         seed=seed,
         has_fallback=has_fallback,
         foreign_ends=tuple(foreign_ends),
@@ -66,7 +64,6 @@ def build_director(setup: Setup, services: Iterable[VirtualService], now: int) -
         PersistenceTable(setup.persistence_limit),
         FragmentTable(setup.fragment_limit),
         seed=setup.seed,
-        answers_ping=setup.answers_ping,
         has_fallback=setup.has_fallback,
         foreign_ends=setup.foreign_ends,
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fullnat.core import icmp
-from fullnat.core.addr import TCP, UDP, Endpoint, IPAddress
+from fullnat.core.addr import TCP, UDP, Endpoint
 from fullnat.core.answer import Answers
 from fullnat.core.ended import EndedFlows
 from fullnat.core.flow import Decision, Flow, FlowTable, Half, Release
@@ -63,11 +63,10 @@ class Director:
         *,
         seed: int,
         path_mtu: PathMtu | None = None,
-        answers_ping: Iterable[IPAddress] = (),
         has_fallback: bool = False,
         foreign_ends: Iterable[Endpoint] = (),
     ) -> None:
-        """Take the parts; *answers_ping* are virtual addresses that no interface answers for.
+        """Take the parts.
 
         With *has_fallback* the kernel, which serves while no engine does, may have connections of our
         services; *foreign_ends* are the local ends of those that it has from us.
@@ -87,7 +86,7 @@ class Director:
         self._local_addresses = frozenset(address.packed for address in pool.addresses)
         self._has_fallback = has_fallback
         self._foreign_ends = tuple(foreign_ends)
-        self._answers_ping = frozenset(address.packed for address in answers_ping)
+        self._virtual_addresses = self._find_virtual_addresses()
         self._constants = [_constant(reason) for reason in Reason]
 
     def admit(self, openings: int) -> None:
@@ -100,7 +99,7 @@ class Director:
         if key in self.services:
             raise ValueError(f"{service} is served already")
         self.services[key] = service
-        self._leave_out_listens()
+        self._follow_services()
 
     def remove_service(self, service: VirtualService) -> None:
         """Open no more flows for *service*, which loses its servers; the flows it has live on."""
@@ -108,10 +107,14 @@ class Director:
             raise ValueError(f"{service} is not served")
         del self.services[_service_key(service)]
         service.set_servers([])
-        self._leave_out_listens()
+        self._follow_services()
 
-    def _leave_out_listens(self) -> None:
-        """Keep the local ports that services listen on from being handed out."""
+    def _find_virtual_addresses(self) -> frozenset[bytes]:
+        return frozenset(service.listen.address.packed for service in self.services.values())
+
+    def _follow_services(self) -> None:
+        """Answer for their addresses, and keep the local ports they listen on from being handed out."""
+        self._virtual_addresses = self._find_virtual_addresses()
         self.pool.exclude((*(service.listen for service in self.services.values()), *self._foreign_ends))
 
     def decide(self, view: PacketView, now: int) -> Decision:
@@ -334,7 +337,9 @@ class Director:
             return self._relay_error(view)
         if icmp.is_unwanted(view):
             return self._constants[Reason.ICMP_INVALID]
-        if icmp.is_echo_request(view) and view.daddr in self._answers_ping and not _is_martian(view.saddr):
+        # Steering hands us the pings only of those virtual addresses that no interface has.
+        is_ours = icmp.is_echo_request(view) and view.daddr in self._virtual_addresses
+        if is_ours and not _is_martian(view.saddr):
             return self.answers.echo(view, now)
         return self._constants[Reason.NOT_TRANSLATED]
 

@@ -61,7 +61,6 @@ class Setup:
     addresses: tuple[IPAddress, ...]  # LIPs
     ports: PortRange
     rest: int  # nanoseconds before a released port is used again
-    answers_ping: tuple[IPAddress, ...]  # VIPs that no interface answers for
     seed: int
     has_fallback: bool = False  # the kernel serves behind us: it may have connections of our services
     foreign_ends: tuple[Endpoint, ...] = ()  # local ends of connections that the kernel has from us

@@ -461,7 +461,6 @@ def _make_director(setup: Setup, hash_key: bytes, now: int, maps: FlowMaps | Non
             addresses=[address.packed for address in setup.addresses],
             ports=(setup.ports.low, setup.ports.high),
             rest=setup.rest,
-            answers_ping=[address.packed for address in setup.answers_ping],
             has_fallback=setup.has_fallback,
             seed=setup.seed,
             hash_key=hash_key,

@@ -102,7 +102,7 @@ def _settle_length(data: bytearray) -> None:
 def run(count: int, seed: int) -> dict[str, int]:
     """Decide *count* mutated packets; return how many ended in which reason."""
     rng = random.Random(seed)
-    directors = [build_director(Given(net, answers_ping=True, flow_limit=500)) for net in NETS]
+    directors = [build_director(Given(net, flow_limit=500)) for net in NETS]
     corpora = [corpus(net) for net in NETS]
     both = corpora[0] + corpora[1]
     held: list[dict[int, bytes]] = [{}, {}]

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from balancer import Balancer
 from lab import Lab
+from tests.netns.conversations import is_reachable
 from tests.netns.traffic import get, wait_until
 from wait import PATIENCE
 
@@ -38,9 +40,9 @@ def iptables(lab: Lab, role: str, *words: str) -> None:
         lab.run(role, [program, *words])
 
 
-@pytest.mark.parametrize("rule", [REJECT, DROP], ids=["refuses", "is silent"])
+@pytest.mark.parametrize(("rule", "silence"), [(REJECT, 0), (DROP, 0.1)], ids=["refuses", "is silent"])
 def test_a_server_that_dies_is_left_out_in_time_and_taken_back(
-    lab: Lab, balancer: Callable[..., Balancer], rule: list[str]
+    lab: Lab, balancer: Callable[..., Balancer], rule: list[str], silence: float
 ) -> None:
     running = balancer(lab.config(service=CHECK))
     wait_until(healthy(running), 10, "every server up")
@@ -48,15 +50,28 @@ def test_a_server_that_dies_is_left_out_in_time_and_taken_back(
     iptables(lab, "server2", "-I", *rule)
     dead = time.time()
     wait_until(lambda: len(events(running, "server-down")) == 2, 5, "both addresses down")
-    # interval * fall + timeout of the last + 100 ms, and what an emulated machine takes longer
+    # interval * fall + 100 ms, and the timeout of the last where there is no answer to see
     for event in events(running, "server-down"):
-        assert event["time"] - dead < (0.2 * 3 + 0.1 + 0.1) * PATIENCE
+        assert event["time"] - dead < (0.2 * 3 + silence + 0.1) * PATIENCE
         assert event["code"] in ("L4CON", "L4TOUT")
     for vip in (lab.vips4[0], lab.vips6[0]):
         assert get(lab, vip, 6).servers == {"server1": 3, "server3": 3}
     iptables(lab, "server2", "-F", "INPUT")
     wait_until(healthy(running), 10, "server2 up again")
     assert get(lab, lab.vips4[0], 6).servers == {"server1": 2, "server2": 2, "server3": 2}
+
+
+def test_who_is_refused_by_a_dying_server_is_served_when_it_tries_again(
+    lab: Lab, balancer: Callable[..., Balancer]
+) -> None:
+    running = balancer(lab.config(service=CHECK))
+    wait_until(healthy(running), 10, "every server up")
+    iptables(lab, "server2", "-I", *REJECT)
+    for vip in (lab.vips4[0], lab.vips6[0]):
+        tried = [is_reachable(lab, "client", vip) for _ in range(6)]
+        assert tried.count(False) == 2  # each third, while nobody knows yet
+        assert all(first or second for first, second in pairwise(tried))
+    wait_until(lambda: len(events(running, "server-down")) == 2, 5, "both addresses down")
 
 
 def test_the_servers_see_checks_come_from_a_local_address(

@@ -18,7 +18,7 @@ from balancer import Balancer
 from hoststate import HostState
 from lab import Lab
 from tests.netns.conversations import Browser, Parrots, ask, connect, is_reachable, tell
-from tests.netns.traffic import lips, reasons, servers, vips
+from tests.netns.traffic import lips, reasons, servers, url_host, vips, wait_until
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "curl")
 
@@ -249,6 +249,13 @@ def test_a_vip_on_no_interface_answers_pings_and_nothing_else_does(
     for role in ("client", "director"):
         assert pings(role, served)
     assert not pings("client", unserved)
+    more = f'\n[[service]]\nlisten = "tcp://{url_host(unserved)}:80"\n'
+    running.configure(lab.config() + more)
+    running.command("reload")
+    assert pings("client", unserved)
+    running.configure(lab.config())
+    running.command("reload")
+    wait_until(lambda: not pings("client", unserved), 10, "nobody answering for what is gone")
     assert running.stop() == 0
     assert not pings("client", served)
 

@@ -528,7 +528,7 @@ def test_mutated_packets_are_decided_alike(pair: Build) -> None:
         for net in NETS
     ]
     for net, packets in zip(NETS, corpora, strict=True):
-        both, now = pair(twin_of(Given(net, answers_ping=True, servers=1))), 0
+        both, now = pair(twin_of(Given(net, servers=1))), 0
         for number in range(PACKETS):
             now += draw.randrange(2_000_000)
             packet = draw.choice(packets)

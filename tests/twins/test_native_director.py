@@ -68,7 +68,6 @@ def crowded(scheduler: str, seed: int) -> Twin:
         addresses=tuple(map(ip_address, ("198.19.0.1", "198.19.0.2", "2001:db8:2::1", "2001:db8:2::2"))),
         ports=PortRange(5000, 5002),
         rest=2 * SECOND,
-        answers_ping=(ip_address(NETS[0].vip),),
         seed=seed,
     )
     return Twin(lambda: services(scheduler, seed), ROUTES, setup)

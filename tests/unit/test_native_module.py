@@ -98,7 +98,6 @@ BAD_DIRECTORS: list[tuple[Change, type[Exception], str]] = [
     ({"ports": (2000, 1000)}, ValueError, "ports: low is above high"),
     ({"ports": (0, 1000)}, ValueError, "ports, low must be 1-65535: 0"),
     ({"rest": -1}, ValueError, "rest must be"),
-    ({"answers_ping": [b""]}, ValueError, "an address must have"),
     ({"seed": 1 << 64}, ValueError, "seed must be"),
     ({"hash_key": bytes(15)}, ValueError, "hash_key must have 16 bytes: 15"),
     ({"hash_key": "0123456789abcdef"}, TypeError, "bytes-like"),

@@ -83,7 +83,6 @@ class Given:
     path_mtu: int = 1500  # towards the servers
     rest: int = 60 * SECOND
     one_packet: bool = False
-    answers_ping: bool = False
     has_fallback: bool = False
     scheduler_fails: bool = False
     openings: int = UNLIMITED  # new flows admitted in all

@@ -308,7 +308,6 @@ def twin_of(given: Given) -> Twin:
         addresses=(ip_address(net.lip),),
         ports=PortRange(5000, 5000),
         rest=given.rest,
-        answers_ping=(ip_address(net.vip),) if given.answers_ping else (),
         has_fallback=given.has_fallback,
         seed=1,
     )

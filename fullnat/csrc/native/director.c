@@ -9,7 +9,7 @@
 static bool options_fit(const struct fn_director *director)
 {
 	return director->flows && director->pool && director->persistence && director->fragments &&
-	       director->ended && director->answers_ping && director->services.places;
+	       director->ended && director->services.places;
 }
 
 static struct fn_flow_table *create_flows(const struct fn_director_options *options)
@@ -41,16 +41,11 @@ struct fn_director *fn_director_create(const struct fn_director_options *options
 	director->fragments = fn_fragment_table_create(options->fragment_limit, &options->hash_key);
 	director->ended = fn_ended_table_create(FN_ENDED_LIMIT, &options->hash_key);
 	fn_service_table_init(&director->services, &options->hash_key);
-	director->answers_ping_count = options->answers_ping_count;
 	director->has_fallback = options->has_fallback;
-	director->answers_ping = calloc(options->answers_ping_count + 1, sizeof(struct fn_address));
 	if (!options_fit(director)) {
 		fn_director_destroy(director, NULL);
 		return NULL;
 	}
-	if (options->answers_ping_count)
-		memcpy(director->answers_ping, options->answers_ping,
-		       options->answers_ping_count * sizeof(struct fn_address));
 	director->openings = FN_UNLIMITED;
 	fn_ident_init(&director->ident, options->seed);
 	fn_answers_init(&director->answers);
@@ -70,7 +65,6 @@ void fn_director_destroy(struct fn_director *director, void (*drop)(void *packet
 	fn_service_table_free(&director->services);
 	fn_lport_pool_destroy(director->pool);
 	fn_path_mtu_destroy(director->path_mtu);
-	free(director->answers_ping);
 	free(director);
 }
 
@@ -600,16 +594,14 @@ static void decide_first_fragment(struct fn_director *director, const struct fn_
 		count_later(director, &later, view->protocol, decision->released[at].size);
 }
 
+/* Steering hands us the pings only of those virtual addresses that no interface has. */
 static bool answers_ping(const struct fn_director *director, const struct fn_view *view, const uint8_t *data)
 {
 	uint32_t size = fn_packet_addresses_size(view->family) / 2;
 	const uint8_t *saddr = data + fn_packet_addresses_at(view->family);
 	struct fn_address daddr = fn_address_of(saddr + size, size);
 
-	for (uint32_t at = 0; at < director->answers_ping_count; at++)
-		if (fn_address_equal(&director->answers_ping[at], &daddr))
-			return !is_martian(saddr, size);
-	return false;
+	return fn_service_table_has(&director->services, &daddr) && !is_martian(saddr, size);
 }
 
 static void decide_special(struct fn_director *director, const struct fn_view *view, const uint8_t *data,

@@ -50,8 +50,6 @@ struct fn_director_options {
 	uint32_t address_count;
 	uint16_t low, high;                       /* local ports */
 	int64_t rest;                             /* nanoseconds */
-	const struct fn_address *answers_ping;    /* VIPs that no interface answers for */
-	uint32_t answers_ping_count;
 	bool has_fallback;                        /* the kernel may have connections of our services */
 	uint64_t seed;
 	struct fn_hash_key hash_key;
@@ -68,8 +66,6 @@ struct fn_director {
 	struct fn_ended_table *ended;
 	struct fn_path_mtu *path_mtu;                /* may be NULL */
 	struct fn_service_table services;            /* those served now */
-	struct fn_address *answers_ping;
-	uint32_t answers_ping_count;
 	bool has_fallback;
 	uint32_t openings;                           /* new flows it may still open: see fn_director_admit() */
 	uint64_t counters[FN_REASONS];

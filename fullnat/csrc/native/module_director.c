@@ -28,12 +28,6 @@ static PyObject *done(bool is_done, const char *error)
 
 /* Making and freeing one. */
 
-/* What is freed when a director was made, or could not be. */
-struct lists {
-	struct fn_address *addresses;
-	struct fn_address *answers_ping;
-};
-
 static bool read_descriptor(PyObject *row, void *item)
 {
 	struct fn_integer descriptor = { "fastpath, map", 0, INT_MAX, 0 };
@@ -104,46 +98,42 @@ static int read_port_range(PyObject *object, void *argument)
 	return 1;
 }
 
-static bool read_addresses(struct fn_director_options *options, struct lists *lists, PyObject *addresses,
-			   PyObject *answers_ping)
+/* Read *object* into *addresses*, which the caller frees. */
+static bool read_addresses(struct fn_director_options *options, struct fn_address **addresses, PyObject *object)
 {
-	lists->addresses = fn_argument_rows(addresses, "addresses", ADDRESSES_MAX, sizeof(*lists->addresses),
-					    fn_argument_read_address, &options->address_count);
-	if (!lists->addresses)
+	*addresses = fn_argument_rows(object, "addresses", ADDRESSES_MAX, sizeof(**addresses),
+				      fn_argument_read_address, &options->address_count);
+	if (!*addresses)
 		return false;
 	for (uint32_t at = 0; at < options->address_count; at++)
 		for (uint32_t before = 0; before < at; before++)
-			if (fn_address_equal(&lists->addresses[at], &lists->addresses[before])) {
+			if (fn_address_equal(&(*addresses)[at], &(*addresses)[before])) {
 				PyErr_SetString(PyExc_ValueError, "addresses: one is there twice");
 				return false;
 			}
-	lists->answers_ping = fn_argument_rows(answers_ping, "answers_ping", ADDRESSES_MAX,
-					       sizeof(*lists->answers_ping), fn_argument_read_address,
-					       &options->answers_ping_count);
-	options->addresses = lists->addresses;
-	options->answers_ping = lists->answers_ping;
-	return lists->answers_ping;
+	options->addresses = *addresses;
+	return true;
 }
 
-static bool read_options(struct fn_director_options *options, struct lists *lists, PyObject *arguments,
+static bool read_options(struct fn_director_options *options, struct fn_address **addresses, PyObject *arguments,
 			 PyObject *keywords)
 {
 	static const char *const names[] = { "flow_limit", "persistence_limit", "fragment_limit", "addresses",
-					     "ports", "rest", "answers_ping", "has_fallback", "seed", "hash_key", "now", "fastpath",
+					     "ports", "rest", "has_fallback", "seed", "hash_key", "now", "fastpath",
 					     NULL };
 	struct fn_integer flows = { "flow_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer templates = { "persistence_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer fragments = { "fragment_limit", 1, TABLE_MAX, 0 };
 	struct fn_integer rest = FN_TIME("rest"), seed = { "seed", 0, UINT64_MAX, 0 }, now = FN_TIME("now");
-	PyObject *addresses, *answers_ping;
+	PyObject *address_rows;
 	Py_ssize_t key_size;
 	int has_fallback;
 	const char *key;
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&OpO&y#O&O&:Director", (char **)names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "$O&O&O&OO&O&pO&y#O&O&:Director", (char **)names,
 					 fn_argument_integer, &flows, fn_argument_integer, &templates,
-					 fn_argument_integer, &fragments, &addresses, read_port_range, options,
-					 fn_argument_integer, &rest, &answers_ping, &has_fallback, fn_argument_integer,
+					 fn_argument_integer, &fragments, &address_rows, read_port_range, options,
+					 fn_argument_integer, &rest, &has_fallback, fn_argument_integer,
 					 &seed, &key, &key_size, fn_argument_integer, &now, read_fastpath,
 					 &options->fastpath))
 		return false;
@@ -164,7 +154,7 @@ static bool read_options(struct fn_director_options *options, struct lists *list
 	options->has_fallback = has_fallback;
 	options->seed = seed.value;
 	options->now = (int64_t)now.value;
-	return read_addresses(options, lists, addresses, answers_ping);
+	return read_addresses(options, addresses, address_rows);
 }
 
 static void init_lock(pthread_mutex_t *lock)
@@ -201,15 +191,14 @@ static PyObject *make(PyTypeObject *type, const struct fn_director_options *opti
 static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
 	struct fn_director_options options = { .low = 0 };
-	struct lists lists = { NULL, NULL };
+	struct fn_address *addresses = NULL;
 	PyObject *self = NULL;
 
-	if (read_options(&options, &lists, arguments, keywords))
+	if (read_options(&options, &addresses, arguments, keywords))
 		self = make(type, &options);
 	else
 		fn_fastpath_destroy(options.fastpath);
-	free(lists.addresses);
-	free(lists.answers_ping);
+	free(addresses);
 	return self;
 }
 
@@ -637,7 +626,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
 	{ Py_tp_doc, "Director(*, flow_limit, persistence_limit, fragment_limit, addresses, ports, rest,\n"
-		     "         answers_ping, has_fallback, seed, hash_key, now, fastpath)\n--\n\n"
+		     "         has_fallback, seed, hash_key, now, fastpath)\n--\n\n"
 		     "Services, flows and tables of one instance, and what is decided by them." },
 	{ Py_tp_new, create },
 	{ Py_tp_dealloc, destroy },

@@ -52,6 +52,14 @@ struct fn_service *fn_service_table_find(const struct fn_service_table *table, u
 	return NULL;
 }
 
+bool fn_service_table_has(const struct fn_service_table *table, const struct fn_address *address)
+{
+	for (uint32_t at = 0; at <= table->mask; at++)
+		if (table->places[at] && fn_address_equal(&table->places[at]->listen.address, address))
+			return true;
+	return false;
+}
+
 /* Put *service* where it is found; there is room. */
 static void place(struct fn_service_table *table, struct fn_service *service)
 {

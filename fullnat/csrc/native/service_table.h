@@ -25,5 +25,7 @@ void fn_service_table_remove(struct fn_service_table *table, struct fn_service *
 /* Return the service of *protocol* at *address* (of *size* bytes) and *port* (host order), or NULL. */
 struct fn_service *fn_service_table_find(const struct fn_service_table *table, uint8_t protocol,
 					 const uint8_t *address, uint32_t size, uint16_t port);
+/* Return whether any service is served at *address*; a walk over all of them. */
+bool fn_service_table_has(const struct fn_service_table *table, const struct fn_address *address);
 
 #endif

@@ -17,13 +17,14 @@ def rows(net: Net) -> list[Case]:
     return [
         Case(
             "a ping of a virtual address that no interface has is answered",
-            Given(net, answers_ping=True),
+            Given(net),
             [
                 Step(
                     ping(net.client, net.vip),
                     Reason.ECHO_ANSWERED,
                     reply=ping(net.vip, net.client, reply=True),
-                )
+                ),
+                Step(ping(net.client, net.lip), Reason.NOT_TRANSLATED),
             ],
         ),
         Case(
