@@ -153,7 +153,7 @@ def make_feed(
     flow_limit: int = 100,
 ) -> Feed:
     """Make an engine that serves *services*, by default a web service on three servers by turns."""
-    setup = Setup(flow_limit, 10, 10, (ip_address(net.lip),), ports, SECOND, (), seed=1)
+    setup = Setup(flow_limit, 10, 10, (ip_address(net.lip),), ports, SECOND, seed=1)
     return FEEDS[engine](setup, list(services) or [web(net)], queue)
 
 

@@ -51,6 +51,7 @@ from fullnat.control.maintenance import read_maintenance
 from fullnat.control.notify import take_notifier
 from fullnat.control.paths import socket_path
 from fullnat.control.ports import local_ports
+from fullnat.control.printer import Printer
 from fullnat.control.procfs import ProcFiles
 from fullnat.control.pulse import Pulse
 from fullnat.control.reload import RefusedError, Reloader
@@ -96,7 +97,8 @@ class _Daemon:
         require_kernel_services(config)
         self._fallback, self._why_none = choose_fallback(config, self._ports)
         self._seed = int.from_bytes(os.urandom(8), "big")
-        self._events = EventLog(time.time, lambda line: print(line, file=sys.stderr, flush=True))
+        self._output, self._log = Printer(sys.stdout), Printer(sys.stderr)
+        self._events = EventLog(time.time, self._log.line)
         self._roster = Roster(build_served(config, self._seed), self._events, self._on_kernel, self._on_admin)
         self._alarms = Alarms()
         self._worker = ThreadPoolExecutor(max_workers=1, initializer=_give_way)
@@ -160,7 +162,7 @@ class _Daemon:
                 await self._tend(loop)
         finally:
             await self._end()
-        summary.show(self._instance, self._uptime)
+        summary.show(self._instance, self._uptime, self._output)
 
     async def _open_pages(self, stack: AsyncExitStack) -> None:
         """Serve the status page, if it is asked for; HostError when its place cannot be had."""
@@ -246,15 +248,15 @@ class _Daemon:
                 taken += table.add(handed, MARK)
             self._running.host.hold(handed)
         except (OSError, HostError) as error:
-            print(f"fullnat: flows are lost: {error}", file=sys.stderr)
+            self._log.line(f"fullnat: flows are lost: {error}")
         else:
-            print(f"handed over: {taken} flows", flush=True)
+            self._output.line(f"handed over: {taken} flows")
 
     # While it runs.
 
     async def _tend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do what has to be done from time to time, until it is time to stop."""
-        progress = summary.Progress(self._instance, sys.stderr)
+        progress = summary.Progress(self._instance, self._log)
         engine, queues = self._running.engine, self._running.host.plan.queues
         pulse = Pulse(engine, queues, self._notifier, time.monotonic_ns)
         beside = [loop.create_task(pulse.run()), loop.create_task(self._follow_kernel())]
@@ -356,11 +358,11 @@ class _Daemon:
 
     def _announce(self) -> None:
         for difference in differences(self._fallback) if self._fallback else ():
-            print(f"fallback: {difference}", file=sys.stderr)
+            self._log.line(f"fallback: {difference}")
         for names in (self._config.api.viewers, self._config.api.operators, self._config.api.admins):
             if unknown := find_unknown(names):
-                print(f"fullnat: [api]: this host knows no {unknown}: it lets nobody in", file=sys.stderr)
-        print(self._ready_line(), flush=True)
+                self._log.line(f"fullnat: [api]: this host knows no {unknown}: it lets nobody in")
+        self._output.line(self._ready_line())
         self._is_ready = True
         self._events.add(Kind.READY, engine=self._running.engine.name, services=len(self._roster.services))
         self._notifier.ready(self._ready_line())

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from fullnat.control import snapshot
 from fullnat.control.instance import Instance
+from fullnat.control.printer import Printer
 from fullnat.core.reason import Verdict
 
 _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritten
@@ -15,11 +14,11 @@ _LINE_EVERY = 60  # updates between two lines where the line cannot be overwritt
 class Progress:
     """Flows and rates, once a second: one line overwritten on a terminal, a line a minute elsewhere."""
 
-    def __init__(self, instance: Instance, stream: TextIO) -> None:
+    def __init__(self, instance: Instance, printer: Printer) -> None:
         """Begin now."""
         self._instance = instance
-        self._stream = stream
-        self._is_terminal = stream.isatty()
+        self._printer = printer
+        self._is_terminal = printer.is_terminal
         self._updates = 0
         self._packets = self._connections = 0
 
@@ -39,11 +38,9 @@ class Progress:
         changed = (packets, connections) != (self._packets, self._connections)
         self._packets, self._connections = packets, connections
         if self._is_terminal:
-            self._stream.write(f"\r\x1b[2K{line}")
-            self._stream.flush()
+            self._printer.write(f"\r\x1b[2K{line}")
         elif changed:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+            self._printer.line(line)
 
     def _totals(self) -> tuple[int, int]:
         self._instance.engine.refresh()
@@ -54,12 +51,11 @@ class Progress:
     def close(self) -> None:
         """Leave the line."""
         if self._is_terminal:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+            self._printer.write("\r\x1b[2K")
 
 
-def show(instance: Instance, uptime: float) -> None:
-    """Print what was served in *uptime* seconds, on standard output."""
+def show(instance: Instance, uptime: float, printer: Printer) -> None:
+    """Print what was served in *uptime* seconds."""
     # Imported here: a start need not wait 50 ms for what is only used at the end.
     from rich.console import Console
 
@@ -68,7 +64,9 @@ def show(instance: Instance, uptime: float) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    console.print(f"stopped after {uptime:.1f} s; the host is as it was found", highlight=False)
     instance.engine.refresh()
-    tables.show(console, "servers", instance.server_rows())
-    tables.show(console, "stats", snapshot.stats(instance.engine.statistics()))
+    with console.capture() as text:
+        console.print(f"stopped after {uptime:.1f} s; the host is as it was found", highlight=False)
+        tables.show(console, "servers", instance.server_rows())
+        tables.show(console, "stats", snapshot.stats(instance.engine.statistics()))
+    printer.write(text.get())

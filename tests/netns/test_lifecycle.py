@@ -28,6 +28,7 @@ from lab import Lab, runtime_files
 from tests.netns.conftest import ENGINES
 from tests.netns.conversations import Browser, ask, is_reachable
 from tests.netns.traffic import servers, url_host, vips, wait_until
+from wait import PATIENCE
 
 pytestmark = pytest.mark.requires("nfqueue", "ipset", "iptables", "curl")
 
@@ -417,6 +418,32 @@ def test_two_instances_side_by_side_and_the_first_goes(
         assert_serves(lab, both)
     assert second.stop() == 0  # what it changed first and the other needs as well stays
     assert_serves(lab, both[:2])
+
+
+# Nobody reads what it says.
+
+
+def test_it_goes_on_when_nobody_reads_what_it_says(lab: Lab) -> None:
+    before = state_of(lab)
+    path = lab.directory / "fullnat.toml"
+    path.write_text(lab.config())
+    process = lab.popen(
+        "director",
+        [*program(), "run", "-c", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline().startswith("ready")
+    process.stdout.close()
+    process.stderr.close()
+    lab.run("director", [*program(), "disable", "tcp80-v4", f"{lab.servers4[0]}:80"])  # is an event
+    assert_serves(lab)
+    process.terminate()
+    assert process.wait(15 * PATIENCE) == 0
+    assert changed(before, lab) == []
 
 
 # What others do to the host.

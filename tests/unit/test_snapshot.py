@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fullnat.cli import ask
 from fullnat.control import snapshot, summary, tables
+from fullnat.control.printer import Printer
 from fullnat.core.reason import Reason, Verdict
 from fullnat.core.service import Admin, Health
 from fullnat.core.timeouts import SECOND
@@ -213,26 +214,37 @@ def test_numbers_are_short(number: int, text: str) -> None:
     assert tables.scaled(number) == text
 
 
+class Paper(Printer):
+    """Keeps what is printed on it."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        self._is_terminal = is_terminal
+        self.text = ""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
 def test_progress_is_a_line_a_minute_where_there_is_no_terminal(run: Run) -> None:
-    stream = io.StringIO()
-    progress = summary.Progress(run.instance, stream)
+    paper = Paper(is_terminal=False)
+    progress = summary.Progress(run.instance, paper)
     for _ in range(59):
         progress.update()
-    assert stream.getvalue() == ""
+    assert paper.text == ""
     progress.update()
-    assert stream.getvalue() == "1 flows, 0 new/s, 0 packets/s, 0 dropped\n"
+    assert paper.text == "1 flows, 0 new/s, 0 packets/s, 0 dropped\n"
     for _ in range(60):
         progress.update()
-    assert stream.getvalue().count("\n") == 1  # nothing changed since
+    assert paper.text.count("\n") == 1  # nothing changed since
 
 
 def test_progress_is_one_line_on_a_terminal(run: Run) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    stream = Terminal()
-    progress = summary.Progress(run.instance, stream)
+    paper = Paper(is_terminal=True)
+    progress = summary.Progress(run.instance, paper)
     progress.update()
     progress.close()
-    assert stream.getvalue() == "\r\x1b[2K1 flows, 1 new/s, 3 packets/s, 0 dropped\r\x1b[2K"
+    assert paper.text == "\r\x1b[2K1 flows, 1 new/s, 3 packets/s, 0 dropped\r\x1b[2K"
