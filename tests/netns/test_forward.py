@@ -135,15 +135,15 @@ def closed(lab: Lab) -> Iterator[None]:
         (_tables(family), chain) for family in lab.families for chain in ("INPUT", "FORWARD", "OUTPUT")
     ]
     neighbours = ["-p", "ipv6-icmp", "-j", "ACCEPT"]
-    for program, chain in policies:
-        lab.run("director", [program, "-P", chain, "DROP"])
     for chain in ("INPUT", "OUTPUT"):
         lab.run("director", ["ip6tables", "-A", chain, *neighbours])
+    for program, chain in policies:
+        lab.run("director", [program, "-P", chain, "DROP"])
     yield
-    for chain in ("INPUT", "OUTPUT"):
-        lab.run("director", ["ip6tables", "-D", chain, *neighbours])
     for program, chain in policies:
         lab.run("director", [program, "-P", chain, "ACCEPT"])
+    for chain in ("INPUT", "OUTPUT"):
+        lab.run("director", ["ip6tables", "-D", chain, *neighbours])
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def test_each_forwarding_mode_carries_traffic(
             seen = lips(lab, family) if forward == "fullnat" else {(lab.clients4 + lab.clients6)[family == 6]}
             for vip in vips(lab, family)[forward == "fullnat" : 2]:
                 answers = get(lab, vip, 2)
-                assert sorted(answers.servers.values()) == [1, 1]
+                assert (vip, sorted(answers.servers.values())) == (vip, [1, 1])
                 assert answers.sources <= seen
                 for kind in TRANSPORTS:
                     assert sorted(who_answers(lab, vip, 2, kind=kind).values()) == [1, 1]
