@@ -8,6 +8,7 @@ somebody else has made at an address we want is refused before anything is chang
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fullnat.core.addr import Endpoint
 from fullnat.host.addresses import Addition, Interface, find_absent
@@ -17,6 +18,8 @@ from fullnat.host.programs import ProgramError, run_program, run_tolerant
 from fullnat.kernel.ipvs import Table, deletion, parse_rules
 from fullnat.kernel.ipvs import plan as plan_lines
 from fullnat.kernel.service import KernelService
+
+_LISTINGS = (["ipvsadm", "-Sn"], ["ipvsadm", "-Ln", "--thresholds"])  # the first has no thresholds
 
 
 def find_unserved(plan: HostPlan, services: Iterable[KernelService], interfaces: Sequence[Interface]) -> str:
@@ -35,7 +38,8 @@ def find_unserved(plan: HostPlan, services: Iterable[KernelService], interfaces:
 def read_table() -> Table:
     """Return the virtual services there are; HostError where the kernel has no IPVS."""
     try:
-        return parse_rules(run_program(["ipvsadm", "-Sn"]), run_program(["ipvsadm", "-Ln", "--thresholds"]))
+        with ThreadPoolExecutor(len(_LISTINGS)) as pool:  # of many services each takes long
+            return parse_rules(*pool.map(run_program, _LISTINGS))
     except ProgramError as error:
         if "Can't initialize ipvs" in error.message:
             raise HostError("the kernel has no IPVS: modprobe ip_vs (CONFIG_IP_VS)") from None
