@@ -15,6 +15,7 @@ from bench.figures.latency import PERCENTILES, SHARES, measure_latency
 from bench.figures.pps import measure_pps
 from bench.figures.saturated import measure_saturated
 from bench.figures.sizes import SIZES, measure_sizes
+from bench.peers import fullnat
 from bench.peers.base import Peer
 
 _KERNELS = ("plain", "iptables", "nft", "ipvs", "ipvs-masq")
@@ -69,9 +70,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "checked": Figure(
         checked.measure_checked,
-        tuple(f"{load}-{name}" for load in checked.LOADS for name in ("p50", "p99")),
+        tuple(f"{load}-{name}" for load in checked.LOADS for name in checked.PERCENTILES),
         ("native", "ebpf"),
-        checked.obstacle,
+        fullnat.obstacle,
         25,
         ("ebpf",),
     ),
@@ -80,7 +81,7 @@ FIGURES: dict[str, Figure] = {
         flows.measure_flows,
         ("pps-1k", "pps-1m", "memory", "kernel-memory"),
         ("native", "ebpf"),
-        flows.obstacle,
+        fullnat.obstacle,
         90,
         ("ebpf",),
     ),

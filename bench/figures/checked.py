@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether health checks disturb packets: the low load of `latency`, without checks and beside many.
 
-One instance, asked twice for as long at the same rate, once with CHECKS servers that are asked for a
-page every second and once with the same servers unchecked; which comes first changes by round.  From
-one to the other it is a reload, and all servers have to be found up before the clock starts.
+One instance, asked twice for as long at the same rate, once with CHECKS servers more that are asked for
+a page every second and once without them; which comes first changes by round.  From one to the other it
+is a reload, and all that are checked have to be found up before the clock starts.
 
 The checks end at the nginx that answers the requests, and take time of the same cores as everything
 else: what is seen is the loop that checks and what it asks for, together.
@@ -16,7 +16,6 @@ from bench.figures.cell import Cell
 from bench.figures.http import start_nginx
 from bench.figures.latency import SHARES, ask_at, choose_carried
 from bench.gate import check_stream
-from bench.peers.base import Peer
 from bench.peers.fullnat import Fullnat
 from bench.plan import HTTP_PORT
 from bench.waiting import wait_until
@@ -24,12 +23,13 @@ from bench.waiting import wait_until
 CHECKS = 300  # a second
 READY_SECONDS = 10.0
 LOADS = {"unchecked": 0, "checked": CHECKS}
+PERCENTILES = ("p50", "p99")
 
 
 def measure_checked(cell: Cell) -> dict[str, float]:
     """Return median and p99 of both."""
     peer = cell.peer
-    assert isinstance(peer, Fullnat)  # see obstacle()
+    assert isinstance(peer, Fullnat)  # see peers/fullnat.py, obstacle()
     rate = choose_carried(cell.results) * SHARES["latency-low"]
     peer.start()
     check_stream(cell.lab, peer, HTTP_PORT)
@@ -42,14 +42,9 @@ def measure_checked(cell: Cell) -> dict[str, float]:
             raise BenchError(
                 f"{peer.name}, {load}: {said.unanswered} of {said.asked} requests without answer"
             )
-        found |= {f"{load}-{name}": said.nanoseconds[name] for name in ("p50", "p99")}
+        found |= {f"{load}-{name}": said.nanoseconds[name] for name in PERCENTILES}
     cell.results.remark(f"`checked`: {CHECKS} HTTP checks a second beside {rate:.0f} requests/s.")
     return found
-
-
-def obstacle(peer: type[Peer]) -> str | None:
-    """Say why *peer* has no such figure: it must have health checks."""
-    return None if issubclass(peer, Fullnat) else "is no instance of fullnat that can be asked"
 
 
 def _have_checks(peer: Fullnat, number: int) -> None:

@@ -19,7 +19,6 @@ from bench.errors import BenchError
 from bench.figures.cell import Cell
 from bench.figures.udp import Crowd, Generator, Sink
 from bench.gate import check_datagrams
-from bench.peers.base import Peer
 from bench.peers.fullnat import Fullnat
 from bench.plan import UDP_PORT
 
@@ -33,7 +32,7 @@ FILL_RATE = 50_000.0  # at most: an engine that leaves open flows to the kernel 
 def measure_flows(cell: Cell) -> dict[str, float]:
     """Search with few flows, fill, weigh, search with many."""
     peer, plan = cell.peer, cell.lab.plan
-    assert isinstance(peer, Fullnat)  # see obstacle()
+    assert isinstance(peer, Fullnat)  # see peers/fullnat.py, obstacle()
     cell.lab.confine_director()
     idle = _weigh_idle(peer)
     peer.flows_limit = MANY + SPARE
@@ -53,11 +52,6 @@ def measure_flows(cell: Cell) -> dict[str, float]:
     found = {"pps-1k": rate, "pps-1m": many.search(), **memory}
     _expect_flows(peer, MANY + strangers)
     return found
-
-
-def obstacle(peer: type[Peer]) -> str | None:
-    """Say why *peer* has no such figure: its flows must be countable."""
-    return None if issubclass(peer, Fullnat) else "is no instance of fullnat that can be asked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,11 @@ class Fullnat(Peer):
         return None
 
 
+def obstacle(peer: type[Peer]) -> str | None:
+    """Say why *peer* cannot have a figure that asks its instance."""
+    return None if issubclass(peer, Fullnat) else "is no instance of fullnat that can be asked"
+
+
 def first_complaint(text: str) -> str:
     """Return the first line of `fullnat check` without the file it is about."""
     lines = [line for line in text.splitlines() if ": warning: " not in line]

@@ -86,7 +86,6 @@ class Director:
         self._local_addresses = frozenset(address.packed for address in pool.addresses)
         self._has_fallback = has_fallback
         self._foreign_ends = tuple(foreign_ends)
-        self._virtual_addresses = self._find_virtual_addresses()
         self._constants = [_constant(reason) for reason in Reason]
 
     def admit(self, openings: int) -> None:
@@ -99,7 +98,7 @@ class Director:
         if key in self.services:
             raise ValueError(f"{service} is served already")
         self.services[key] = service
-        self._follow_services()
+        self._leave_out_listens()
 
     def remove_service(self, service: VirtualService) -> None:
         """Open no more flows for *service*, which loses its servers; the flows it has live on."""
@@ -107,14 +106,10 @@ class Director:
             raise ValueError(f"{service} is not served")
         del self.services[_service_key(service)]
         service.set_servers([])
-        self._follow_services()
+        self._leave_out_listens()
 
-    def _find_virtual_addresses(self) -> frozenset[bytes]:
-        return frozenset(service.listen.address.packed for service in self.services.values())
-
-    def _follow_services(self) -> None:
-        """Answer for their addresses, and keep the local ports they listen on from being handed out."""
-        self._virtual_addresses = self._find_virtual_addresses()
+    def _leave_out_listens(self) -> None:
+        """Keep the local ports that services listen on from being handed out."""
         self.pool.exclude((*(service.listen for service in self.services.values()), *self._foreign_ends))
 
     def decide(self, view: PacketView, now: int) -> Decision:
@@ -337,11 +332,13 @@ class Director:
             return self._relay_error(view)
         if icmp.is_unwanted(view):
             return self._constants[Reason.ICMP_INVALID]
-        # Steering hands us the pings only of those virtual addresses that no interface has.
-        is_ours = icmp.is_echo_request(view) and view.daddr in self._virtual_addresses
-        if is_ours and not _is_martian(view.saddr):
+        if icmp.is_echo_request(view) and self._is_virtual(view.daddr) and not _is_martian(view.saddr):
             return self.answers.echo(view, now)
         return self._constants[Reason.NOT_TRANSLATED]
+
+    def _is_virtual(self, address: bytes) -> bool:
+        """Whether some service is at *address*: steering hands us the pings of those no interface has."""
+        return any(service.listen.address.packed == address for service in self.services.values())
 
     def _relay_error(self, view: PacketView) -> Decision:
         quoted = icmp.parse_error(view)

@@ -175,6 +175,7 @@ class NfqueueDatapath:
 
     def flows(self, limit: int | None = None) -> Iterator[FlowRecord]:
         """Yield the flows, at most *limit* of them."""
+        # A list, for flows may open and end between two.
         return map(flow_record, list(islice(self._director.flows, limit)))
 
     def ports(self, now: int) -> Iterator[PortUse]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
@@ -87,7 +86,6 @@ def test_many_checks_do_not_disturb_requests(lab: Lab, balancer: Callable[..., B
         report = streams.go_on()
     assert report.troubles == []
     assert report.resent == 0
-    assert json.loads(running.command("status", "--json").stdout)["engine"]
     assert all(row["health"] == "up" and row["check"]["failures"] == 0 for row in rows())
 
 

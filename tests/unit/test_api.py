@@ -363,6 +363,26 @@ def test_a_wrong_number_is_told(run: Run, path: str, words: str) -> None:
     assert answer.body["error"].startswith(words)
 
 
+@pytest.mark.parametrize("engine", ["python", pytest.param("native", marks=pytest.mark.requires("native"))])
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_flows_come_in_pieces_and_are_one_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, at_once: int
+) -> None:
+    monkeypatch.setattr(read, "FLOWS_AT_ONCE", at_once)
+    run = Run(tmp_path, CONFIG, engine)
+    for client_port in (4000, 4001):  # a server each
+        run.send(tcp(V4.to_vip(client_port), "S"))
+
+    async def conversation(client: Client) -> list[list[str]]:
+        found = [(await client.get(f"/v1/flows{query}")).body for query in ("", "?limit=1", "?limit=0")]
+        return [sorted(row["server"] for row in rows) for rows in found]
+
+    all_of_them, first, none = talk(run, conversation)
+    assert all_of_them == [ONE, TWO]
+    assert len(first) == 1
+    assert none == []
+
+
 def test_a_charset_that_nobody_knows_does_no_harm(run: Run) -> None:
     headers = {"Content-Type": "application/json; charset=klingon"}
     answer = talk(run, lambda client: client.request("POST", PLACE, data=b'{"weight": 4}', headers=headers))
