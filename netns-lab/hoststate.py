@@ -57,11 +57,14 @@ class HostState:
 
 
 def _rules(text: str) -> list[str]:
-    """The rules and own chains of an iptables-save listing; an empty table is as good as none."""
-    found, table = [], ""
+    """The rules, own chains and tables of an iptables-save listing; legacy ones cannot be given up."""
+    found, table, is_legacy = [], "", False
     for line in text.splitlines():
-        if line.startswith("*"):
+        if line.startswith("# Generated"):
+            is_legacy = "(nf_tables)" not in line
+        elif line.startswith("*"):
             table = line[1:]
+            found += [] if is_legacy else [line]
         elif line.startswith("-A"):
             found.append(f"{table} {line}")
         elif line.startswith(":") and " ACCEPT " not in line:

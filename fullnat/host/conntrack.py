@@ -24,14 +24,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from fullnat.core.addr import TCP, Endpoint
+from fullnat.host import netlink
+from fullnat.host.netlink import attribute, attributes, nest, netfilter_attributes, netfilter_message
 
-# linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h, nf_conntrack_tcp.h, linux/netlink.h
-_NETFILTER = 12
+# linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h, nf_conntrack_tcp.h
 _NEW_ENTRY = 1 << 8  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
 _GET_ENTRY = 1 << 8 | 1  # IPCTNL_MSG_CT_GET
-_REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
-_ERROR, _DONE = 2, 3
-_NESTED = 0x8000
 _ORIG, _REPLY, _STATUS, _PROTOCOL_INFO, _NAT_SRC, _TIMEOUT, _MARK, _NAT_DST, _MARK_MASK = (
     1,
     2,
@@ -72,7 +70,7 @@ class Conntrack:
 
     def __init__(self) -> None:
         """Open it; OSError where the kernel has none."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER)
         self._socket.bind((0, 0))
 
     def __enter__(self) -> Conntrack:
@@ -94,89 +92,58 @@ class Conntrack:
 
     def local_ends(self, mark: int) -> Iterator[Endpoint]:
         """Yield the local end of each connection that has *mark*: where its answers come in."""
-        body = struct.pack("!BBH", socket.AF_UNSPEC, 0, 0)
-        body += _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, struct.pack("!I", mark))
-        header = struct.pack("=IHHII", 16 + len(body), _GET_ENTRY, _REQUEST | _DUMP, 0, 0)
-        self._socket.sendall(header + body)
+        wanted = attribute(_MARK, struct.pack("!I", mark)) + attribute(_MARK_MASK, struct.pack("!I", mark))
+        self._socket.sendall(netfilter_message(_GET_ENTRY, netlink.DUMP, socket.AF_UNSPEC, wanted))
         while True:
-            for kind, message in _messages(self._socket.recv(1 << 16)):
-                if kind == _DONE:
+            for answer in netlink.messages(self._socket.recv(netlink.LARGEST)):
+                if answer.kind == netlink.DONE:
                     return
-                if kind == _ERROR:
-                    (code,) = struct.unpack_from("=i", message)
-                    raise OSError(-code, f"conntrack: {errno.errorcode.get(-code, code)}")
-                yield _destination(_attributes(message[4:])[_REPLY])
+                if answer.kind == netlink.ERROR:
+                    raise answer.error or OSError("an entry was asked for, not an acknowledgement")
+                yield _destination(netfilter_attributes(answer.body)[_REPLY])
 
     def _is_taken(self) -> bool:
-        answer = self._socket.recv(8192)
-        code = int(struct.unpack_from("=IHHIIi", answer)[5])  # of NLMSG_ERROR; 0 is an acknowledgement
-        if code in (0, -errno.EEXIST):
-            return code == 0
-        raise OSError(-code, f"conntrack: {errno.errorcode.get(-code, code)}")
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and body of the netlink messages in *data*."""
-    while data:
-        size, kind = struct.unpack_from("=IH", data)
-        yield kind, data[16:size]
-        data = data[(size + 3) & ~3 :]
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    """Return the attributes in *data*, by type."""
-    found = {}
-    while data:
-        size, kind = struct.unpack_from("=HH", data)
-        found[kind & ~_NESTED] = data[4:size]
-        data = data[(size + 3) & ~3 :]
-    return found
+        (answer,) = netlink.messages(self._socket.recv(netlink.LARGEST))
+        if answer.error is not None and answer.error.errno != errno.EEXIST:
+            raise answer.error
+        return answer.error is None
 
 
 def _destination(data: bytes) -> Endpoint:
     """Return where the packets of a tuple go."""
-    parts = _attributes(data)
-    ip, ports = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTOCOL])
+    parts = attributes(data)
+    ip, ports = attributes(parts[_TUPLE_IP]), attributes(parts[_TUPLE_PROTOCOL])
     address = next(ip[at] for _, at in _IP.values() if at in ip)
     return Endpoint(ip_address(address), int.from_bytes(ports[_DESTINATION_PORT], "big"))
 
 
 def _entry(connection: Connection, mark: int) -> bytes:
     status = _SEEN_REPLY | _ASSURED | _CONFIRMED
-    body = struct.pack("!BBH", _FAMILIES[connection.client.family], 0, 0)
-    body += _tuple(_ORIG, connection.protocol, connection.client, connection.virtual)
+    body = _tuple(_ORIG, connection.protocol, connection.client, connection.virtual)
     body += _tuple(_REPLY, connection.protocol, connection.virtual, connection.client)
-    body += _attribute(_STATUS, struct.pack("!I", status))
-    body += _attribute(_TIMEOUT, struct.pack("!I", max(1, connection.timeout)))
-    body += _attribute(_MARK, struct.pack("!I", mark))
+    body += attribute(_STATUS, struct.pack("!I", status))
+    body += attribute(_TIMEOUT, struct.pack("!I", max(1, connection.timeout)))
+    body += attribute(_MARK, struct.pack("!I", mark))
     body += _nat(_NAT_SRC, connection.local) + _nat(_NAT_DST, connection.server)
     if connection.protocol == TCP:
         liberal = struct.pack("BB", _BE_LIBERAL, _BE_LIBERAL)
-        state = _attribute(_TCP_STATE, bytes([_TCP_ESTABLISHED]))
-        state += b"".join(_attribute(flags, liberal) for flags in _TCP_FLAGS)
-        body += _nest(_PROTOCOL_INFO, _nest(_TCP_INFO, state))
-    flags = _REQUEST | _ACK | _CREATE | _EXCL
-    return struct.pack("=IHHII", 16 + len(body), _NEW_ENTRY, flags, 0, 0) + body
+        state = attribute(_TCP_STATE, bytes([_TCP_ESTABLISHED]))
+        state += b"".join(attribute(flags, liberal) for flags in _TCP_FLAGS)
+        body += nest(_PROTOCOL_INFO, nest(_TCP_INFO, state))
+    flags = netlink.ACK | netlink.CREATE | netlink.EXCL
+    return netfilter_message(_NEW_ENTRY, flags, _FAMILIES[connection.client.family], body)
 
 
 def _tuple(kind: int, protocol: int, source: Endpoint, destination: Endpoint) -> bytes:
     at_source, at_destination = _IP[source.family]
-    ip = _attribute(at_source, source.address.packed) + _attribute(at_destination, destination.address.packed)
-    ports = _attribute(_PROTOCOL_NUMBER, bytes([protocol]))
-    ports += _attribute(_SOURCE_PORT, source.packed_port)
-    ports += _attribute(_DESTINATION_PORT, destination.packed_port)
-    return _nest(kind, _nest(_TUPLE_IP, ip) + _nest(_TUPLE_PROTOCOL, ports))
+    ip = attribute(at_source, source.address.packed) + attribute(at_destination, destination.address.packed)
+    ports = attribute(_PROTOCOL_NUMBER, bytes([protocol]))
+    ports += attribute(_SOURCE_PORT, source.packed_port)
+    ports += attribute(_DESTINATION_PORT, destination.packed_port)
+    return nest(kind, nest(_TUPLE_IP, ip) + nest(_TUPLE_PROTOCOL, ports))
 
 
 def _nat(kind: int, to: Endpoint) -> bytes:
-    ip = b"".join(_attribute(bound, to.address.packed) for bound in _NAT_IP[to.family])
-    ports = b"".join(_attribute(bound, to.packed_port) for bound in (_NAT_PORT_LOW, _NAT_PORT_HIGH))
-    return _nest(kind, ip + _nest(_NAT_PORTS, ports))
-
-
-def _nest(kind: int, inside: bytes) -> bytes:
-    return _attribute(kind | _NESTED, inside)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    ip = b"".join(attribute(bound, to.address.packed) for bound in _NAT_IP[to.family])
+    ports = b"".join(attribute(bound, to.packed_port) for bound in (_NAT_PORT_LOW, _NAT_PORT_HIGH))
+    return nest(kind, ip + nest(_NAT_PORTS, ports))

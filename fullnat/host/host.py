@@ -32,6 +32,7 @@ from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError, InstanceConflictError
 from fullnat.host.fastpath import Attachment, FastPath, has_flows, pin_directory
 from fullnat.host.journal import Change
+from fullnat.host.nftables import Table, find_absent
 from fullnat.host.plan import HostPlan
 from fullnat.host.privileges import require_privileges
 from fullnat.host.routes import find_unrouted
@@ -165,6 +166,7 @@ class Host:
                     needs.steering, self._record_steering, self._steering_on_record()
                 )
                 self._apply(needs)
+                self._drop_unneeded(self._installed)
             except BaseException:
                 self._installed = None
                 # The cause is what the operator must see; what cannot be undone stays in the journal.
@@ -279,7 +281,7 @@ class Host:
         self._refuse_additions(needs)
         installed.update(needs.steering, self._record_steering)
         self._apply(needs)
-        self._drop_addresses()
+        self._drop_unneeded(installed)
         self._lock.write(make_claims(plan, os.getpid()).to_json())
 
     def _refuse_additions(self, needs: _Needs) -> None:
@@ -288,20 +290,23 @@ class Host:
         if not self.plan.add_addresses:
             addresses.refuse_additions(needs.additions)
 
-    def _drop_addresses(self) -> None:
-        """Take off the addresses we added and no longer need."""
+    def _drop_unneeded(self, installed: InstalledSteering) -> None:
+        """Take away the addresses and tables that are there for us and have no use any more."""
         wanted = {str(address) for address in (*self.plan.vips, *self.plan.lips)}
         changes = self._journal.changes()
         unneeded = [
             change
             for change in changes
-            if change.kind == Kind.ADDRESS and change.detail["address"] not in wanted
+            if (change.kind == Kind.ADDRESS and change.detail["address"] not in wanted)
+            or (change.kind == Kind.TABLE and Table.from_json(change.detail) not in installed.nft_tables)
         ]
         if unneeded:
             undo_changes(unneeded, self._state, self._kernel, self._heirs())
             self._journal.replace([change for change in changes if change not in unneeded])
 
     def _record_steering(self, record: SteeringRecord) -> None:
+        for table in find_absent(record.nft_tables):
+            self._record_once(Change(Kind.TABLE, table.to_json()))
         self._journal.append(Change(Kind.STEERING, record.to_json()))
 
     def _steering_on_record(self) -> list[SteeringRecord]:
@@ -378,7 +383,7 @@ class Host:
         if change.kind in (Kind.PINS, Kind.FILTER):
             return self.plan.has_fastpath
         # What of the latter two is not wanted now is taken out when what is wanted is there.
-        return change.kind in (Kind.STEERING, Kind.IPVS) or is_needed_by(
+        return change.kind in (Kind.STEERING, Kind.TABLE, Kind.IPVS) or is_needed_by(
             make_claims(self.plan, os.getpid()), change
         )
 

@@ -17,9 +17,9 @@ from fullnat.host.errors import HostError
 
 _DEADLINE_S = 30  # generous: xtables' own lock is waited for 5 s
 
-# Program -> the Debian package that has it.
-_PACKAGES = {"ip": "iproute2", "ipset": "ipset", "ipvsadm": "ipvsadm"}
-_DEFAULT_PACKAGE = "iptables"
+# Program -> the Debian package that has it, where that is called otherwise.
+_PACKAGES = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables", "umount": "mount"}
+_XTABLES = ("iptables", "ip6tables")
 
 
 class ProgramError(HostError):
@@ -34,7 +34,7 @@ def find_program(name: str) -> str:
     """Return the absolute path of the program *name*."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        package = _PACKAGES.get(name, _DEFAULT_PACKAGE)
+        package = "iptables" if name.startswith(_XTABLES) else _PACKAGES.get(name, name)
         raise HostError(f"program {name} is missing: apt-get install {package}")
     return path
 

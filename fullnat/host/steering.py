@@ -23,6 +23,7 @@ from fullnat.host import rules, saved_rules
 from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError
 from fullnat.host.features import explain_failure
+from fullnat.host.nftables import Table
 from fullnat.host.programs import ProgramError, concrete_program, run_program
 from fullnat.host.rules import IpSet, Steering
 from fullnat.kernel.names import chain_name
@@ -38,6 +39,16 @@ class SteeringRecord:
     sets: tuple[str, ...]
     programs: dict[int, tuple[str, str]]  # family -> iptables-save, iptables-restore, of one flavour
     tables: tuple[str, ...] = ("raw", "filter")
+
+    @property
+    def nft_tables(self) -> list[Table]:
+        """The tables of nftables that have the rules: iptables makes those that are not there."""
+        return [
+            Table(family, name)
+            for family, (save, _) in self.programs.items()
+            if not save.endswith("-legacy-save")
+            for name in self.tables
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -106,6 +117,11 @@ class InstalledSteering:
         for predecessor in predecessors:
             _remove_rest(predecessor, record)
         return installed
+
+    @property
+    def nft_tables(self) -> list[Table]:
+        """The tables of nftables that have the rules."""
+        return self._record.nft_tables
 
     def update(self, steering: Steering, journal: Callable[[SteeringRecord], None]) -> None:
         """Change what is installed to *steering*; packets that match both notice nothing."""

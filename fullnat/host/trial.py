@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from fullnat.host import netlink
 from fullnat.host.conntrack import Conntrack
 from fullnat.host.errors import HostError
 from fullnat.host.ipvs import reconcile
@@ -28,9 +29,8 @@ from fullnat.kernel.ipvs import desired
 from fullnat.kernel.service import KernelService
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-# linux/netlink.h, linux/netfilter/nfnetlink_queue.h: NFQNL_MSG_CONFIG, NFQA_CFG_CMD, NFQNL_CFG_CMD_PF_BIND,
+# linux/netfilter/nfnetlink_queue.h: NFQNL_MSG_CONFIG, NFQA_CFG_CMD, NFQNL_CFG_CMD_PF_BIND,
 # which does nothing any more
-_NETLINK_NETFILTER, _NLM_F_REQUEST = 12, 1
 _QUEUE_CONFIG, _CONFIG_COMMAND, _PF_BIND = 3 << 8 | 2, 1, 3
 _QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
@@ -116,11 +116,9 @@ def _read_conntrack(mark: int) -> None:
 
 def _load_queues() -> None:
     """Have the kernel load the module that has NFQUEUE, if it is one: it does when it is spoken to."""
-    attribute = struct.pack("=HHBxH", 8, _CONFIG_COMMAND, _PF_BIND, 0)
-    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0) + attribute
-    message = struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _NLM_F_REQUEST, 0, 0) + body
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-        netlink.send(message)
+    command = netlink.attribute(_CONFIG_COMMAND, struct.pack("=BxH", _PF_BIND, 0))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER) as kernel:
+        kernel.send(netlink.netfilter_message(_QUEUE_CONFIG, 0, socket.AF_UNSPEC, command))
 
 
 def _try_realtime(priority: int) -> str:

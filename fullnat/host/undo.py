@@ -14,6 +14,7 @@ from fullnat.host.claims import Claims
 from fullnat.host.errors import HostError
 from fullnat.host.fastpath import Attachment, detach, remove_pins
 from fullnat.host.journal import Change, Journal
+from fullnat.host.nftables import Table, remove_empty
 from fullnat.host.state import StateDirectory
 from fullnat.host.steering import SteeringRecord, remove_steering
 from fullnat.host.sysctl import Kernel, Setting, family_of, undo_setting
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     """What a change is a change of; the journal's word for it."""
 
     STEERING = "steering"
+    TABLE = "table"
     SYSCTL = "sysctl"
     TUNING = "tuning"
     ADDRESS = "address"
@@ -39,7 +41,7 @@ def undo_journal(
     heirs: Sequence[Claims],
     keep: Callable[[Change], bool] = lambda change: False,
 ) -> None:
-    """Undo all of *journal* but what is to be kept in it, newest change first.
+    """Undo all of *journal* but what is to be kept in it, newest change first; tables when they are empty.
 
     What fails stays in it as well, and is raised at the end.
     """
@@ -48,6 +50,7 @@ def undo_journal(
     failed: list[Change] = []
     errors = []
     undone = [change for change in reversed(changes) if change not in kept]
+    undone.sort(key=lambda change: change.kind == Kind.TABLE)
     for _, group in groupby(undone, key=lambda change: change.kind):
         changes = list(group)
         try:
@@ -67,6 +70,7 @@ def undo_changes(
     additions: list[Addition] = []
     tunings: list[Tuning] = []
     attachments: list[Attachment] = []
+    tables: list[Table] = []
     for change in changes:
         heir = next((claims for claims in heirs if is_needed_by(claims, change)), None)
         if heir is not None:
@@ -79,6 +83,8 @@ def undo_changes(
             tunings.append(Tuning.from_json(change.detail))
         elif change.kind == Kind.FILTER:
             attachments.append(Attachment.from_json(change.detail))
+        elif change.kind == Kind.TABLE:
+            tables.append(Table.from_json(change.detail))
         elif change.kind == Kind.IPVS:
             ipvs.remove(change.detail["services"])
         elif change.kind == Kind.PINS:
@@ -91,6 +97,8 @@ def undo_changes(
         undo_tunings(tunings)
     if additions:
         undo_additions(additions)
+    if tables:
+        remove_empty(tables)
 
 
 def is_needed_by(claims: Claims, change: Change) -> bool:
@@ -99,4 +107,6 @@ def is_needed_by(claims: Claims, change: Change) -> bool:
         return family_of(change.detail["key"]) in claims.families
     if change.kind == Kind.TUNING:
         return claims.tune
+    if change.kind == Kind.TABLE:
+        return change.detail["family"] in claims.families
     return change.kind == Kind.ADDRESS and change.detail["address"] in claims.addresses

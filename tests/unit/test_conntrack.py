@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from fullnat.core.addr import TCP, UDP, parse_endpoint
-from fullnat.host import conntrack
+from fullnat.host import conntrack, netlink
 from fullnat.host.conntrack import Connection
 
 MARK = 1 << 26
@@ -38,10 +38,10 @@ def entry_of(connection: Connection) -> dict[int, bytes]:
     message = conntrack._entry(connection, MARK)
     assert struct.unpack_from("=I", message) == (len(message),)
     assert len(message) % 4 == 0
-    ((kind, body),) = conntrack._messages(message)
+    ((kind, _, _, body),) = netlink.messages(message)
     assert kind == conntrack._NEW_ENTRY
     assert body[0] == conntrack._FAMILIES[connection.client.family]
-    return conntrack._attributes(body[4:])
+    return netlink.netfilter_attributes(body)
 
 
 @pytest.mark.parametrize("name", CONNECTIONS)
@@ -57,10 +57,10 @@ def test_both_translations_name_one_address_and_one_port(name: str) -> None:
     connection = CONNECTIONS[name]
     attributes = entry_of(connection)
     for kind, end in ((conntrack._NAT_SRC, connection.local), (conntrack._NAT_DST, connection.server)):
-        nat = conntrack._attributes(attributes[kind])
+        nat = netlink.attributes(attributes[kind])
         low, high = conntrack._NAT_IP[end.family]
         assert nat[low] == nat[high] == end.address.packed
-        ports = conntrack._attributes(nat[conntrack._NAT_PORTS])
+        ports = netlink.attributes(nat[conntrack._NAT_PORTS])
         assert set(ports.values()) == {end.packed_port}
         assert len(ports) == 2
 
@@ -75,12 +75,7 @@ def test_it_is_marked_and_lives_for_a_second_at_least(name: str, seconds: int) -
 def test_only_tcp_has_a_state_established_and_unchecked() -> None:
     tcp, udp = entry_of(CONNECTIONS["tcp4"]), entry_of(CONNECTIONS["udp6"])
     assert conntrack._PROTOCOL_INFO not in udp
-    info = conntrack._attributes(tcp[conntrack._PROTOCOL_INFO])
-    state = conntrack._attributes(info[conntrack._TCP_INFO])
+    info = netlink.attributes(tcp[conntrack._PROTOCOL_INFO])
+    state = netlink.attributes(info[conntrack._TCP_INFO])
     assert state[conntrack._TCP_STATE] == b"\x03"
     assert [state[flags] for flags in conntrack._TCP_FLAGS] == [b"\x08\x08"] * 2
-
-
-def test_several_messages_are_read_from_one_answer() -> None:
-    messages = [conntrack._entry(connection, MARK) for connection in CONNECTIONS.values()]
-    assert [kind for kind, _ in conntrack._messages(b"".join(messages))] == [conntrack._NEW_ENTRY] * 2

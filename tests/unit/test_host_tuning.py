@@ -222,18 +222,6 @@ def test_napi_answers_are_read() -> None:
     assert napi.napi_indexes(bodies) == {7, 9}
 
 
-def test_messages_of_a_datagram_are_told_apart() -> None:
-    def message(kind: int, payload: bytes) -> bytes:
-        length = 16 + len(payload)
-        return struct.pack("=IHHII", length, kind, 2, 1, 0) + payload + b"\0" * (-length % 4)
-
-    assert list(napi.split_messages(message(20, b"abc") + message(3, b"\0\0\0\0"))) == [
-        (20, 2, b"abc"),
-        (3, 2, b"\0\0\0\0"),
-    ]
-    assert list(napi.split_messages(b"")) == []
-
-
 def test_a_kernel_that_does_not_know_the_family_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
     error = struct.pack("=i", -errno.ENOENT) + b"\0" * 16
     answer = struct.pack("=IHHII", 16 + len(error), 2, 0, 1, 0) + error
