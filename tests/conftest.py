@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests import features
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # the path of an ordinary user, which `su` keeps, lacks them
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "netns-lab"))
+# What a shell starts in the background ignores Ctrl-C, and so would every program that is tested with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

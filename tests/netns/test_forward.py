@@ -139,11 +139,13 @@ def closed(lab: Lab) -> Iterator[None]:
         lab.run("director", ["ip6tables", "-A", chain, *neighbours])
     for program, chain in policies:
         lab.run("director", [program, "-P", chain, "DROP"])
-    yield
-    for program, chain in policies:
-        lab.run("director", [program, "-P", chain, "ACCEPT"])
-    for chain in ("INPUT", "OUTPUT"):
-        lab.run("director", ["ip6tables", "-D", chain, *neighbours])
+    try:
+        yield
+    finally:
+        for program, chain in policies:
+            lab.run("director", [program, "-P", chain, "ACCEPT"])
+        for chain in ("INPUT", "OUTPUT"):
+            lab.run("director", ["ip6tables", "-D", chain, *neighbours])
 
 
 @contextmanager

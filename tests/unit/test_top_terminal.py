@@ -78,8 +78,9 @@ class Sitting:
 
     def await_end(self) -> int:
         """Read until it has ended; return its exit status."""
+        late = time.monotonic() + _SECONDS
         while self._read_more("its end"):
-            pass
+            assert time.monotonic() < late, f"it goes on after {_SECONDS} s"
         return self._process.wait(_SECONDS)
 
     def has_all_back(self) -> bool:
@@ -96,7 +97,9 @@ class Sitting:
         os.close(self._terminal)
 
     def _read_until(self, is_there: Callable[[], bool], what: str) -> None:
+        late = time.monotonic() + _SECONDS
         while not is_there():
+            assert time.monotonic() < late, f"no {what} within {_SECONDS} s"
             assert self._read_more(what), f"it ended before {what}:\n{self.written.decode()}"
 
     def _read_more(self, what: str) -> bool:

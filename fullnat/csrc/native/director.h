@@ -2,6 +2,10 @@
 /*
  * The director: decides every packet.  Twin of fullnat/core/director.py, which has the drawing.
  *
+ *     director.c    whose packet it is: a known flow's, a new one's, an ICMP error, a fragment
+ *     known.h       what becomes of a packet of a known flow
+ *     opening.c     which server and local port a new flow gets, or why none
+ *
  * Does no I/O and has no lock: who shares it among threads brings one.  Time is the caller's,
  * monotonic nanoseconds.  Each decision is counted here, once.
  */

@@ -84,4 +84,18 @@ static inline uint32_t fn_endpoint_key(uint8_t *key, const struct fn_endpoint *s
 	return 2 * half + 4;
 }
 
+/*
+ * Whether no host can have *address*: the kernel would drop it, had we not replaced it first.
+ *
+ * 0/8, 127/8, multicast and above; ::, ::1 and ff00::/8 (RFC 6890).
+ */
+static inline bool fn_address_is_martian(const uint8_t *address, uint32_t size)
+{
+	static const uint8_t zeros[15];
+
+	if (size == 4)
+		return address[0] == 0 || address[0] == 127 || address[0] >= 224;
+	return address[0] == 0xFF || (!memcmp(address, zeros, sizeof(zeros)) && address[15] <= 1);
+}
+
 #endif
