@@ -56,10 +56,16 @@ def test_every_size_comes_back_the_same(lab: Lab, balancer: Callable[..., Balanc
     }
 
 
+@pytest.fixture
+def _reassembling(lab: Lab) -> None:
+    """Any rule that needs conntrack brings defragmentation."""
+    for program in ("iptables", "ip6tables"):
+        lab.run("director", [program, "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
+
+
+@pytest.mark.usefixtures("_reassembling")
 @pytest.mark.parametrize("lab", [ONE_SERVER], indirect=True)
 def test_datagrams_that_the_host_reassembles_cross_too(lab: Lab, balancer: Callable[..., Balancer]) -> None:
-    for program in ("iptables", "ip6tables"):  # any rule that needs conntrack brings defragmentation
-        lab.run("director", [program, "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
     echo_everywhere(lab)
     running = balancer(lab.config(protocol="udp", port=7))
     for family in lab.families:
@@ -69,8 +75,6 @@ def test_datagrams_that_the_host_reassembles_cross_too(lab: Lab, balancer: Calla
     assert "truncated" not in seen
     tracked = lab.run("director", ["conntrack", "-L"]).stdout
     assert "dport=7" not in tracked
-    for program in ("iptables", "ip6tables"):
-        lab.run("director", [program, "-D", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
 
 
 @pytest.mark.parametrize("lab", [ONE_SERVER], indirect=True)
