@@ -32,7 +32,7 @@ from fullnat.host.conntrack import Connection
 from fullnat.host.errors import HostError, InstanceConflictError
 from fullnat.host.fastpath import Attachment, FastPath, has_flows, pin_directory
 from fullnat.host.journal import Change
-from fullnat.host.nftables import Table, find_absent
+from fullnat.host.nftables import find_absent
 from fullnat.host.plan import HostPlan
 from fullnat.host.privileges import require_privileges
 from fullnat.host.routes import find_unrouted
@@ -166,7 +166,6 @@ class Host:
                     needs.steering, self._record_steering, self._steering_on_record()
                 )
                 self._apply(needs)
-                self._drop_unneeded(self._installed)
             except BaseException:
                 self._installed = None
                 # The cause is what the operator must see; what cannot be undone stays in the journal.
@@ -281,7 +280,7 @@ class Host:
         self._refuse_additions(needs)
         installed.update(needs.steering, self._record_steering)
         self._apply(needs)
-        self._drop_unneeded(installed)
+        self._drop_addresses()
         self._lock.write(make_claims(plan, os.getpid()).to_json())
 
     def _refuse_additions(self, needs: _Needs) -> None:
@@ -290,15 +289,14 @@ class Host:
         if not self.plan.add_addresses:
             addresses.refuse_additions(needs.additions)
 
-    def _drop_unneeded(self, installed: InstalledSteering) -> None:
-        """Take away the addresses and tables that are there for us and have no use any more."""
+    def _drop_addresses(self) -> None:
+        """Take off the addresses we added and no longer need."""
         wanted = {str(address) for address in (*self.plan.vips, *self.plan.lips)}
         changes = self._journal.changes()
         unneeded = [
             change
             for change in changes
-            if (change.kind == Kind.ADDRESS and change.detail["address"] not in wanted)
-            or (change.kind == Kind.TABLE and Table.from_json(change.detail) not in installed.nft_tables)
+            if change.kind == Kind.ADDRESS and change.detail["address"] not in wanted
         ]
         if unneeded:
             undo_changes(unneeded, self._state, self._kernel, self._heirs())

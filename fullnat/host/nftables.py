@@ -5,6 +5,9 @@ An empty table is not nothing: packets go through its chains, and an empty `nat`
 every connection of the host.  No program takes one out only if it is empty: `nft delete table` takes
 what is in it along.  The kernel can be asked to (NLM_F_NONREC, net/netfilter/nf_tables_api.c), all in
 one transaction, so what somebody puts into it at the same moment stays.
+
+Only at the very end: with a hook the kernel drops whatever waits in any queue of the network namespace
+(nf_unregister_net_hook() in net/netfilter/core.c), so a table stays while any instance runs.
 """
 
 from __future__ import annotations
@@ -60,8 +63,10 @@ def remove_empty(tables: Iterable[Table]) -> None:
     """Take *tables* out; one that holds a rule, a chain of others or a policy but ACCEPT stays."""
     with _open() as kernel:
         for table in tables:
+            if not _is_there(kernel, table):
+                continue
             chains = list(_chains(kernel, table))
-            if _is_there(kernel, table) and all(policy == _ACCEPT for _, policy in chains):
+            if all(policy == _ACCEPT for _, policy in chains):
                 _remove(kernel, table, [name for name, _ in chains])
 
 

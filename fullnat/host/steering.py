@@ -118,11 +118,6 @@ class InstalledSteering:
             _remove_rest(predecessor, record)
         return installed
 
-    @property
-    def nft_tables(self) -> list[Table]:
-        """The tables of nftables that have the rules."""
-        return self._record.nft_tables
-
     def update(self, steering: Steering, journal: Callable[[SteeringRecord], None]) -> None:
         """Change what is installed to *steering*; packets that match both notice nothing."""
         old, old_record = self._steering, self._record

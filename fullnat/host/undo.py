@@ -102,11 +102,11 @@ def undo_changes(
 
 
 def is_needed_by(claims: Claims, change: Change) -> bool:
-    """Whether the instance that made *claims* would have to make *change* itself."""
+    """Whether the instance that made *claims* would have to make *change* itself, or miss it."""
     if change.kind == Kind.SYSCTL:
         return family_of(change.detail["key"]) in claims.families
     if change.kind == Kind.TUNING:
         return claims.tune
     if change.kind == Kind.TABLE:
-        return change.detail["family"] in claims.families
+        return True  # see nftables.py: none goes before the last instance
     return change.kind == Kind.ADDRESS and change.detail["address"] in claims.addresses

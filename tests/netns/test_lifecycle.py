@@ -328,7 +328,8 @@ def test_killed_with_both_families_and_restarted_with_one(lab: Lab, make: Callab
     both.start()
     both.kill()
     four.start()
-    assert changed(fresh, lab) == []
+    # The tables themselves stay until the end: taking a hook away costs what is in the queue.
+    assert [line for line in changed(fresh, lab) if "ip6tables: *" not in line] == []
     assert_serves(lab, (lab.vips4[0],))
 
 
