@@ -98,8 +98,8 @@ class Conntrack:
             for answer in netlink.messages(self._socket.recv(netlink.LARGEST)):
                 if answer.kind == netlink.DONE:
                     return
-                if answer.kind == netlink.ERROR:
-                    raise answer.error or OSError("an entry was asked for, not an acknowledgement")
+                if answer.error is not None:
+                    raise answer.error
                 yield _destination(netfilter_attributes(answer.body)[_REPLY])
 
     def _is_taken(self) -> bool:

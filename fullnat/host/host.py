@@ -381,7 +381,7 @@ class Host:
         if change.kind in (Kind.PINS, Kind.FILTER):
             return self.plan.has_fastpath
         # What of the latter two is not wanted now is taken out when what is wanted is there.
-        return change.kind in (Kind.STEERING, Kind.TABLE, Kind.IPVS) or is_needed_by(
+        return change.kind in (Kind.STEERING, Kind.IPVS) or is_needed_by(
             make_claims(self.plan, os.getpid()), change
         )
 

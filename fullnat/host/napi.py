@@ -48,7 +48,7 @@ def _ask(
     answers: list[bytes] = []
     while True:
         for answer in netlink.messages(kernel.recv(netlink.LARGEST)):
-            if answer.kind == netlink.ERROR and answer.error is not None:
+            if answer.error is not None:
                 raise answer.error
             if answer.kind in (netlink.ERROR, netlink.DONE):
                 return answers

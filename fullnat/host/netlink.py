@@ -33,7 +33,9 @@ class Message(NamedTuple):
 
     @property
     def error(self) -> OSError | None:
-        """What an ERROR says; None where it acknowledges."""
+        """What an ERROR says; None where it acknowledges, and of any other message."""
+        if self.kind != ERROR:
+            return None
         (code,) = struct.unpack_from("=i", self.body)
         return OSError(-code, os.strerror(-code)) if code else None
 

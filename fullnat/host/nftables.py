@@ -16,6 +16,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +56,13 @@ class Table:
 
 def find_absent(tables: Iterable[Table]) -> list[Table]:
     """Return those of *tables* that nftables, where the kernel has it, has not."""
-    with _open() as kernel:
+    with _asking() as kernel:
         return [table for table in tables if not _is_there(kernel, table)]
 
 
 def remove_empty(tables: Iterable[Table]) -> None:
     """Take *tables* out; one that holds a rule, a chain of others or a policy but ACCEPT stays."""
-    with _open() as kernel:
+    with _asking() as kernel:
         for table in tables:
             if not _is_there(kernel, table):
                 continue
@@ -70,14 +71,15 @@ def remove_empty(tables: Iterable[Table]) -> None:
                 _remove(kernel, table, [name for name, _ in chains])
 
 
-def _open() -> socket.socket:
+@contextmanager
+def _asking() -> Iterator[socket.socket]:
+    """Yield what the kernel is asked with; HostError when it does not answer, or refuses."""
     try:
-        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER)
-        kernel.bind((0, 0))
-        kernel.settimeout(_DEADLINE_S)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER) as kernel:
+            kernel.settimeout(_DEADLINE_S)
+            yield kernel
     except OSError as error:
-        raise HostError(f"cannot ask the kernel for tables of nftables: {error.strerror}") from None
-    return kernel
+        raise HostError(f"tables of nftables: {error.strerror or error}") from None
 
 
 def _is_there(kernel: socket.socket, table: Table) -> bool:
@@ -85,7 +87,7 @@ def _is_there(kernel: socket.socket, table: Table) -> bool:
         netlink.netfilter_message(_GET_TABLE, 0, _FAMILIES[table.family], _named(_TABLE_NAME, table.name))
     )
     (answer,) = netlink.messages(kernel.recv(netlink.LARGEST))
-    return answer.kind != netlink.ERROR or answer.error is None or answer.error.errno != errno.ENOENT
+    return answer.error is None or answer.error.errno != errno.ENOENT
 
 
 def _chains(kernel: socket.socket, table: Table) -> Iterator[tuple[bytes, int | None]]:
@@ -118,7 +120,7 @@ def _remove(kernel: socket.socket, table: Table, chains: list[bytes]) -> None:
     for _ in range(len(steps) + 1):
         (answer,) = netlink.messages(kernel.recv(netlink.LARGEST))
         if answer.error is not None and answer.error.errno not in _LEAVE_IT:
-            raise HostError(f"cannot take out table {table.name} of nftables: {answer.error.strerror}")
+            raise answer.error
 
 
 def _named(kind: int, name: str) -> bytes:

@@ -38,19 +38,22 @@ def test_a_nest_is_found_by_its_number_alone() -> None:
     assert netlink.attributes(nested[4]) == {1: b"in"}
 
 
-@pytest.mark.parametrize("broken", [b"\0\0", b"\0\0\0\0\0\0", b"\3\0\1\0"])
-def test_a_broken_length_ends_and_does_not_raise(broken: bytes) -> None:
-    netlink.attributes(broken)
+@pytest.mark.parametrize(
+    ("broken", "found"), [(b"\0\0", {}), (b"\0\0\0\0\0\0", {0: b""}), (b"\3\0\1\0", {1: b""})]
+)
+def test_a_broken_length_ends_and_does_not_raise(broken: bytes, found: dict[int, bytes]) -> None:
+    assert netlink.attributes(broken) == found
 
 
 def test_an_acknowledgement_is_no_error() -> None:
     assert Message(netlink.ERROR, 0, 1, struct.pack("=i", 0)).error is None
+    assert Message(netlink.DONE, 0, 1, struct.pack("=i", -errno.ENOENT)).error is None
     error = Message(netlink.ERROR, 0, 1, struct.pack("=i", -errno.ENOENT)).error
     assert error is not None
     assert error.errno == errno.ENOENT
 
 
 def test_a_request_of_netfilter_says_its_family_and_resource() -> None:
-    ((message),) = netlink.messages(netlink.netfilter_message(16, 0, 10, b"\4\0\1\0", resource=10))
+    (message,) = netlink.messages(netlink.netfilter_message(16, 0, 10, b"\4\0\1\0", resource=10))
     assert message.body[:4] == b"\x0a\0\0\x0a"  # the resource is in network byte order
     assert netlink.netfilter_attributes(message.body) == {1: b""}

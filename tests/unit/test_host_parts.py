@@ -83,12 +83,22 @@ def test_no_routes_are_no_mtus(routes: str) -> None:
     assert parse_route_mtus(LINKS, routes, 4) == []
 
 
-def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [
+        ("ipset", "ipset"),
+        ("ip6tables-restore", "iptables"),
+        ("mount", "mount"),
+        ("tc", "iproute2"),
+        ("nft", "nftables"),
+    ],
+)
+def test_a_missing_program_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, program: str, package: str
+) -> None:
     monkeypatch.setattr("shutil.which", lambda name, path: None)
-    with pytest.raises(HostError, match=r"^program ipset is missing: apt-get install ipset$"):
-        find_program("ipset")
-    with pytest.raises(HostError, match=r"^program ip6tables-restore is missing: apt-get install iptables$"):
-        find_program("ip6tables-restore")
+    with pytest.raises(HostError, match=rf"^program {program} is missing: apt-get install {package}$"):
+        find_program(program)
 
 
 def test_what_a_program_says_becomes_one_line() -> None:

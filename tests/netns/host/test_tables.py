@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,9 +11,7 @@ import pytest
 from fullnat.host.host import Host, clean_up
 from tests.netns.host.tools import OTHER, PLAN, in_child, kill_myself, own_rules, run, run_line
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("iptables-nft-restore", path="/usr/sbin") is None, reason="needs iptables-nft"
-)
+pytestmark = [pytest.mark.usefixtures("flavour"), pytest.mark.parametrize("flavour", ["nft"], indirect=True)]
 
 OURS = {
     "ip raw": {"PREROUTING", "OUTPUT"},
